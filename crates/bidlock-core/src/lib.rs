@@ -33,4 +33,4 @@ pub use rules::{grant_window, next_token, spread};
 pub use values::{FencingToken, InvalidValue, Ttl, limits};
 
 /// What a store's call returns.
-pub type Result<T> = std::result::Result<T, BackendError>;
+pub type Result<T, E = BackendError> = std::result::Result<T, E>;
