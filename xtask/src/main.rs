@@ -1,2 +1,51 @@
-//! placeholder
-fn main() {}
+//! The project's own tasks: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask soak [NAME]`.
+
+mod checks;
+mod examples;
+mod metadata;
+mod run;
+mod smoke;
+mod soak;
+mod stages;
+mod tests_stage;
+mod tidy;
+mod tools;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask TASK
+
+  test         everything that a change has to pass; ends with `N passed, N failed`
+  tidy         house rules that neither compiler nor linter knows
+  soak [NAME]  the tests that run scaled down in `test`, at full size";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match words[..] {
+        ["test"] => stages::test(),
+        ["tidy"] => tidy::task(),
+        ["soak"] => soak::task(None),
+        ["soak", name] => soak::task(Some(name)),
+        _ => {
+            say(USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say(&format!("xtask: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints a line at once, also into a pipe. A reader that went away is no reason to stop.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _gone = writeln!(out, "{line}").and_then(|()| out.flush());
+}
