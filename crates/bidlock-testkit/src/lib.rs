@@ -2,11 +2,15 @@
 //!
 //! - [`TestPlatform`]: a clock that is set by hand, seeded randomness, processes that die on
 //!   command. A test of an expiry takes no time.
+//! - [`conformance`]: what every store must do, as one test per rule.
+//! - [`saboteurs`]: stores that break one rule each, so that the suite itself is tested.
 
 mod clock;
+pub mod conformance;
 mod executor;
 mod processes;
 mod rng;
+pub mod saboteurs;
 mod world;
 
 pub use clock::ManualClock;

@@ -27,7 +27,7 @@ impl SeededRng {
 }
 
 impl Rng for SeededRng {
-    /// Steps the sequence. Source: SplitMix64 (Steele14).
+    /// Steps the sequence. Source: Steele14 (`SplitMix64`).
     fn next_u64(&self) -> u64 {
         const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
         let mut z = self.state.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
