@@ -14,11 +14,11 @@ pub(crate) const OLDEST_RUST: &str = "1.95";
 /// Crates that may be in the graph in several versions, and why.
 const DUPLICATES_ALLOWED: &[(&str, &str)] = &[];
 
-/// Refuses two versions of one crate in what users build.
+/// Refuses two versions of one crate, and a lock file that does not fit the manifests.
 pub(crate) fn duplicates(project: &Project) -> Result<Found> {
-    let args = "tree --workspace --all-features --duplicates --edges normal,build \
-                --depth 0 --prefix none --quiet";
-    let tree = must(project, project.cargo(args), LIMIT)?;
+    let args = "tree --locked --workspace --all-features --duplicates --depth 0 --prefix none";
+    let args = format!("{args} --quiet");
+    let tree = must(project, project.cargo(&args), LIMIT)?;
     let twice = in_two_versions(&tree);
     let allowed = |name: &String| DUPLICATES_ALLOWED.iter().any(|(known, _)| known == name);
     let bad: Vec<_> = twice.iter().filter(|(name, _)| !allowed(name)).collect();

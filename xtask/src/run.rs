@@ -68,26 +68,36 @@ pub(crate) struct Ended {
 
 /// Runs a command to its end, or to the limit: then it and all that it started are killed.
 pub(crate) fn run(project: &Project, mut command: Command, limit: Duration) -> Result<Ended> {
-    let shown = show(&command);
     let folder = project.target.join("xtask");
     fs::create_dir_all(&folder)?;
     let log = folder.join(format!("{}.log", std::process::id()));
-    let written = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
+    let written = create(&log)?;
     command.stdout(written.try_clone()?).stderr(written);
+    let status = wait(command, limit);
+    let output = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+    fs::remove_file(&log)?;
+    match status {
+        Ok(status) => Ok(Ended { status, output }),
+        Err(error) => bail!("{output}\n{error:#}"),
+    }
+}
+
+pub(crate) fn create(path: &Path) -> Result<File> {
+    File::create(path).with_context(|| format!("creating {}", path.display()))
+}
+
+/// Waits for a command's end, or for the limit: then it and all that it started are killed.
+pub(crate) fn wait(mut command: Command, limit: Duration) -> Result<ExitStatus> {
+    let shown = show(&command);
     let mut child = command.spawn().with_context(|| format!("starting {shown}"))?;
     let pid = child.id();
     let (done, ended) = mpsc::channel();
     std::thread::spawn(move || done.send(child.wait()));
-    let status = ended.recv_timeout(limit);
-    if status.is_err() {
-        kill_tree(pid);
+    if let Ok(status) = ended.recv_timeout(limit) {
+        return status.with_context(|| format!("waiting for {shown}"));
     }
-    let output = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
-    fs::remove_file(&log)?;
-    match status {
-        Ok(status) => Ok(Ended { status: status?, output }),
-        Err(_) => bail!("{output}\n{shown}: killed after {} s", limit.as_secs()),
-    }
+    kill_tree(pid);
+    bail!("{shown}: killed after {} s", limit.as_secs())
 }
 
 /// Runs a command that has to succeed; its whole output is the error when it does not.

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::run::{Project, must};
+use crate::run::{Project, create, must, wait};
 use crate::stages::{Counts, Found, LIMIT};
 
 /// README's first command, word for word.
@@ -38,12 +38,12 @@ fn first_command(project: &Project, home: &Path) -> Result<Said> {
     command.args(["--", "bid", "upwork", "job_123", "--", "echo", "bid sent"]);
     command.current_dir(home).env("HOME", home).env_remove("XDG_STATE_HOME");
     keep_toolchain(&mut command);
-    let output = command.output().with_context(|| format!("running {FIRST_COMMAND}"))?;
-    Ok(Said {
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    })
+    let logs = project.empty_folder("first-command")?;
+    let (stdout, stderr) = (logs.join("stdout"), logs.join("stderr"));
+    command.stdout(create(&stdout)?).stderr(create(&stderr)?);
+    let status = wait(command, LIMIT)?;
+    let read = |path: PathBuf| std::fs::read_to_string(path).context("reading what it said");
+    Ok(Said { code: status.code(), stdout: read(stdout)?, stderr: read(stderr)? })
 }
 
 /// Lets cargo and rustup find their files although the home is another one.
