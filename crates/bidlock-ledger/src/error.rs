@@ -1,0 +1,225 @@
+use std::fmt::{self, Display};
+
+use bidlock_core::{Endpoint, InvalidValue, Key, Refusal, Source, WallTime};
+
+use crate::state::State;
+use crate::values::AttemptId;
+
+/// What was being done when the ledger failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Op {
+    /// Opening the ledger.
+    Open,
+    /// Asking whether to bid.
+    ShouldBid,
+    /// Making an attempt.
+    Reserve,
+    /// Letting a submission begin.
+    Start,
+    /// Keeping an outcome.
+    Record,
+    /// Ending a doubt by hand.
+    Resolve,
+    /// Noting that a bid was taken back.
+    Withdraw,
+    /// Letting a posting be tried again.
+    Reopen,
+    /// Reading attempts and history.
+    Read,
+    /// Writing or reading the audit.
+    Audit,
+    /// Asking the store how it is.
+    Ping,
+}
+
+impl Op {
+    /// The operation's name, as logs and metrics say it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::ShouldBid => "should_bid",
+            Self::Reserve => "reserve",
+            Self::Start => "start",
+            Self::Record => "record",
+            Self::Resolve => "resolve",
+            Self::Withdraw => "withdraw",
+            Self::Reopen => "reopen",
+            Self::Read => "read",
+            Self::Audit => "audit",
+            Self::Ping => "ping",
+        }
+    }
+}
+
+impl Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What an error is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Subject {
+    /// The ledger as a whole.
+    Ledger,
+    /// A posting.
+    Posting(Key),
+    /// An attempt.
+    Attempt(AttemptId),
+}
+
+impl Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ledger => f.write_str("ledger"),
+            Self::Posting(key) => {
+                if !key.marketplace().is_empty() {
+                    write!(f, "{} ", key.marketplace())?;
+                }
+                f.write_str(&key.posting())
+            }
+            Self::Attempt(id) => write!(f, "attempt {id}"),
+        }
+    }
+}
+
+/// Why the ledger gave no answer, or will not do what it was asked. That a posting was bid on
+/// before is not an error.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// Never sent, or taken back whole; nothing changed.
+    #[error("{op} {subject}: cannot reach {endpoint}")]
+    Unreachable {
+        /// What was being done.
+        op: Op,
+        /// To what.
+        subject: Subject,
+        /// At which store.
+        endpoint: Endpoint,
+        /// What the driver said.
+        source: Source,
+    },
+    /// Sent without a usable answer; it may have taken effect.
+    #[error("{op} {subject}: no answer from {endpoint}; read it back before anything is sent")]
+    Unknown {
+        /// What was being done.
+        op: Op,
+        /// To what.
+        subject: Subject,
+        /// At which store.
+        endpoint: Endpoint,
+        /// What the driver said.
+        source: Source,
+    },
+    /// The store answered, and will not: rights, space, damage, a newer version.
+    #[error("{op} {subject}: {endpoint} refuses: {reason}")]
+    Refused {
+        /// What was being done.
+        op: Op,
+        /// To what.
+        subject: Subject,
+        /// At which store.
+        endpoint: Endpoint,
+        /// Why.
+        reason: Refusal,
+    },
+    /// The ledger has no such attempt, or the posting has none that is open.
+    #[error("{op} {subject}: not in the ledger at {endpoint}")]
+    NotFound {
+        /// What was being done.
+        op: Op,
+        /// To what.
+        subject: Subject,
+        /// At which store.
+        endpoint: Endpoint,
+    },
+    /// The state machine has no such step; nothing was changed.
+    #[error("{op} {subject}: not allowed while it is {state}: {why}")]
+    NotAllowed {
+        /// What was being done.
+        op: Op,
+        /// To what.
+        subject: Subject,
+        /// The attempt's state, as everybody reads it.
+        state: State,
+        /// Why, and the way out.
+        why: &'static str,
+        /// When it will be allowed, where time alone stands against it.
+        until: Option<WallTime>,
+    },
+    /// A value was refused before anything was done.
+    #[error(transparent)]
+    Invalid(#[from] InvalidValue),
+}
+
+impl LedgerError {
+    /// Whether the call may have taken effect all the same.
+    #[must_use]
+    pub const fn may_have_applied(&self) -> bool {
+        matches!(self, Self::Unknown { .. })
+    }
+
+    /// Whether asking again, after a pause, can help.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Unknown { .. } => true,
+            Self::Refused { reason, .. } => {
+                matches!(reason, Refusal::NotReady(_) | Refusal::ReadOnly(_) | Refusal::Full(_))
+            }
+            Self::NotAllowed { until, .. } => until.is_some(),
+            Self::NotFound { .. } | Self::Invalid(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(reason: Refusal) -> LedgerError {
+        let subject = Subject::Posting(Key::new("upwork", "job 1").unwrap());
+        LedgerError::Refused {
+            op: Op::Reserve,
+            subject,
+            endpoint: Endpoint::new("sqlite:///x"),
+            reason,
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_posting_the_store_and_the_reason() {
+        let said = sample(Refusal::Full("no space".to_owned())).to_string();
+        assert_eq!(said, "reserve upwork job 1: sqlite:///x refuses: full: no space");
+    }
+
+    #[test]
+    fn only_what_was_sent_may_have_applied() {
+        let endpoint = Endpoint::new("sqlite:///x");
+        let (op, subject) = (Op::Start, Subject::Ledger);
+        let unknown = LedgerError::Unknown {
+            op,
+            subject: subject.clone(),
+            endpoint: endpoint.clone(),
+            source: "cut".into(),
+        };
+        assert!(unknown.may_have_applied() && unknown.is_retryable());
+        let unreachable = LedgerError::Unreachable { op, subject, endpoint, source: "gone".into() };
+        assert!(!unreachable.may_have_applied() && unreachable.is_retryable());
+        for (reason, again) in [
+            (Refusal::Permission(String::new()), false),
+            (Refusal::Corrupt(String::new()), false),
+            (Refusal::Newer(String::new()), false),
+            (Refusal::Full(String::new()), true),
+            (Refusal::NotReady(String::new()), true),
+        ] {
+            let error = sample(reason);
+            assert!(!error.may_have_applied());
+            assert_eq!(error.is_retryable(), again, "{error}");
+        }
+    }
+}

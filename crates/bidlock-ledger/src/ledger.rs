@@ -1,0 +1,372 @@
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use bidlock_core::{
+    Endpoint, Health, InvalidValue, Key, Liveness, Platform, WallTime, limits as core_limits,
+};
+use tokio::sync::oneshot;
+
+use crate::Result;
+use crate::error::{LedgerError, Op, Subject};
+use crate::requests::{
+    AuditAct, AuditQuery, BidQuery, Freshness, OperatorNote, Outcome, ReserveRequest, Resolution,
+    StartRequest,
+};
+use crate::sqlite::{SqliteStore, endpoint_of};
+use crate::state::State;
+use crate::store::Store;
+use crate::types::{AttemptInfo, AuditEntry, HistoryEntry, Recorded, Reservation, Start, Verdict};
+use crate::values::{AttemptId, check_line, limits};
+
+/// The ledger: checks what goes in, and knows the time and the processes of this machine.
+///
+/// Cheap to clone; all clones share one store.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    store: Arc<dyn Store>,
+    platform: Platform,
+}
+
+impl Ledger {
+    /// Puts the ledger in front of a store.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, platform: &Platform) -> Self {
+        Self { store, platform: platform.clone() }
+    }
+
+    /// Opens a ledger in an SQLite file, made with access for its owner only where it is missing.
+    ///
+    /// Blocks for as long as another process changes the file's schema, up to 10 s; from async
+    /// code use [`Ledger::connect_sqlite`].
+    ///
+    /// # Errors
+    /// [`LedgerError::Refused`] when the file may not be read and written, is not a database, is
+    /// damaged, or was written by a newer version; [`LedgerError::Unreachable`] for what else the
+    /// operating system says.
+    pub fn open_sqlite(path: &Path, platform: &Platform) -> Result<Self> {
+        Ok(Self::new(Arc::new(SqliteStore::open(path, platform)?), platform))
+    }
+
+    /// Opens a ledger in an SQLite file without blocking the caller's runtime.
+    ///
+    /// # Errors
+    /// As [`Ledger::open_sqlite`].
+    ///
+    /// # Cancel safety
+    /// The file may be made after the future was dropped, which harms nobody.
+    pub async fn connect_sqlite(path: &Path, platform: &Platform) -> Result<Self> {
+        let failed = |source: std::io::Error| LedgerError::Unreachable {
+            op: Op::Open,
+            subject: Subject::Ledger,
+            endpoint: endpoint_of(path),
+            source: source.into(),
+        };
+        let (answer, opened) = oneshot::channel();
+        let (owned, shared) = (path.to_owned(), platform.clone());
+        thread::Builder::new()
+            .name("bidlock-open".to_owned())
+            // A caller that has gone wants no answer.
+            .spawn(move || drop(answer.send(Self::open_sqlite(&owned, &shared))))
+            .map_err(failed)?;
+        opened.await.unwrap_or_else(|gone| Err(failed(std::io::Error::other(gone))))
+    }
+
+    /// Tells whether a posting should be bid on. Decided, open and doubtful attempts come before
+    /// staleness.
+    ///
+    /// # Errors
+    /// [`LedgerError::Invalid`] when the posting was seen more than 5 minutes in the future; else
+    /// the store gave no answer: do not bid.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed by it.
+    pub async fn should_bid(&self, key: &Key, freshness: &Freshness) -> Result<Verdict> {
+        let now = self.wall();
+        check_seen_at(freshness.seen_at, now)?;
+        let open = relabel(Op::ShouldBid, self.store.open_attempt(key, now).await)?;
+        let verdict = open.and_then(Verdict::of).unwrap_or_else(|| {
+            freshness.stale_at(now).map_or(Verdict::Yes, |age| Verdict::Stale { age })
+        });
+        tracing::debug!(posting = %Subject::Posting(key.clone()), verdict = verdict.as_str());
+        Ok(verdict)
+    }
+
+    /// Makes an attempt at a posting. Repeating a call whose answer was lost is harmless.
+    ///
+    /// # Errors
+    /// [`LedgerError::Invalid`] when a value is out of bounds or the attempt id was used before;
+    /// else the store gave no answer: repeat the call, or do not bid.
+    ///
+    /// # Cancel safety
+    /// The attempt may be made after the future was dropped. It then stays reserved until a
+    /// higher token takes it over.
+    pub async fn reserve(&self, key: &Key, request: &ReserveRequest) -> Result<Reservation> {
+        let now = self.wall();
+        check_seen_at(request.seen_at, now)?;
+        check_line("holder", &request.holder, limits::HOLDER_BYTES_MAX)?;
+        check_line("process", request.process.as_str(), limits::HOLDER_BYTES_MAX)?;
+        check_token(request.token.get())?;
+        let reservation = self.store.reserve(key, request, now).await?;
+        let posting = Subject::Posting(key.clone());
+        match &reservation {
+            Reservation::Reserved(info) => {
+                tracing::info!(%posting, attempt = %info.id, token = %info.token, "reserved");
+            }
+            Reservation::Not(verdict) => {
+                tracing::info!(%posting, verdict = verdict.as_str(), "not reserved");
+            }
+            Reservation::TokenTooLow { seen } => {
+                tracing::warn!(%posting, token = %request.token, %seen, "token too low");
+            }
+        }
+        Ok(reservation)
+    }
+
+    /// Lets the one submission of an attempt begin. Only [`Start::Yes`] allows a byte to be sent,
+    /// and only before the send-by.
+    ///
+    /// # Errors
+    /// [`LedgerError::Invalid`] for a send-by that is not within the next 24 hours,
+    /// [`LedgerError::NotFound`] for an unknown attempt. On any other error send nothing: read
+    /// the attempt back, and treat it as started when that is not possible.
+    ///
+    /// # Cancel safety
+    /// The attempt may start after the future was dropped, and is then in doubt.
+    pub async fn start(&self, id: &AttemptId, request: &StartRequest) -> Result<Start> {
+        let now = self.wall();
+        if request.send_by <= now || request.send_by.since(now) > limits::SEND_BY_MAX {
+            let shown = format!("{}us", request.send_by.as_micros());
+            let why = "a send-by lies in the next 24 hours";
+            return Err(InvalidValue::new("send-by", shown, why).into());
+        }
+        check_token(request.token.get())?;
+        let start = self.store.start(id, request, now).await?;
+        match &start {
+            Start::Yes(info) => tracing::info!(attempt = %info.id, token = %info.token, "started"),
+            Start::No(info) => {
+                tracing::warn!(attempt = %info.id, state = %info.state, "not started");
+            }
+        }
+        Ok(start)
+    }
+
+    /// Keeps how a submission went, with or without a lease. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// [`LedgerError::Invalid`] for texts that do not fit (see [`Outcome::fitted`]),
+    /// [`LedgerError::NotFound`] for an unknown attempt, [`LedgerError::NotAllowed`] when the
+    /// attempt never started. On any other error repeat the call.
+    ///
+    /// # Cancel safety
+    /// The outcome may be kept after the future was dropped; repeating it is harmless.
+    pub async fn record(&self, id: &AttemptId, outcome: &Outcome) -> Result<Recorded> {
+        outcome.check()?;
+        let recorded = self.store.record(id, outcome, self.wall()).await?;
+        let state = recorded.attempt().state;
+        match &recorded {
+            Recorded::Written(info) => tracing::info!(attempt = %info.id, %state, "recorded"),
+            Recorded::Already(info) => tracing::debug!(attempt = %info.id, %state, "known"),
+            Recorded::Late(info) => {
+                let outcome = outcome.state();
+                tracing::error!(attempt = %info.id, %state, %outcome, "late outcome");
+            }
+        }
+        Ok(recorded)
+    }
+
+    /// Ends the doubt about a posting's attempt, on an operator's word.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotFound`] when the posting has no open attempt,
+    /// [`LedgerError::NotAllowed`] when it is not in doubt, the sender is known to be alive, or
+    /// `visibility_lag` (at most 30 days) has not passed since the send-by (L6).
+    ///
+    /// # Cancel safety
+    /// It may take effect after the future was dropped; the audit tells.
+    pub async fn resolve(
+        &self,
+        key: &Key,
+        resolution: &Resolution,
+        note: &OperatorNote,
+        visibility_lag: Duration,
+    ) -> Result<AttemptInfo> {
+        note.check()?;
+        if let Some(reference) = resolution.reference() {
+            check_line("reference", reference, limits::REFERENCE_BYTES_MAX)?;
+        }
+        if visibility_lag > limits::VISIBILITY_LAG_MAX {
+            let why = "a visibility lag is at most 30 days";
+            let shown = format!("{visibility_lag:?}");
+            return Err(InvalidValue::new("visibility lag", shown, why).into());
+        }
+        let open = relabel(Op::Resolve, self.store.open_attempt(key, self.wall()).await)?;
+        let open = open.ok_or_else(|| self.not_found(Op::Resolve, key))?;
+        // The process of an attempt never changes, and an ended one never comes back: what was
+        // read here holds until the store looks again at this same attempt.
+        let alive = self.platform.processes.liveness(&open.process) == Liveness::Alive;
+        if alive && open.state == State::Unknown {
+            return Err(LedgerError::NotAllowed {
+                op: Op::Resolve,
+                subject: Subject::Posting(key.clone()),
+                state: open.state,
+                why: "the process that may still send it is alive; stop that process first",
+                until: None,
+            });
+        }
+        let done =
+            self.store.resolve(&open.id, resolution, note, visibility_lag, self.wall()).await?;
+        tracing::warn!(attempt = %done.id, state = %done.state, actor = note.actor, "resolved");
+        Ok(done)
+    }
+
+    /// Notes that a placed bid was taken back at the marketplace.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotFound`] when the posting has no open attempt,
+    /// [`LedgerError::NotAllowed`] when it is not placed.
+    ///
+    /// # Cancel safety
+    /// It may take effect after the future was dropped; the audit tells.
+    pub async fn withdraw(&self, key: &Key, note: &OperatorNote) -> Result<AttemptInfo> {
+        note.check()?;
+        let done = self.store.withdraw(key, note, self.wall()).await?;
+        tracing::warn!(attempt = %done.id, actor = note.actor, "withdrawn");
+        Ok(done)
+    }
+
+    /// Lets a posting be tried again whose bid was refused or withdrawn.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotFound`] when the posting has no open attempt,
+    /// [`LedgerError::NotAllowed`] when it is neither refused nor withdrawn.
+    ///
+    /// # Cancel safety
+    /// It may take effect after the future was dropped; the audit tells.
+    pub async fn reopen(&self, key: &Key, note: &OperatorNote) -> Result<AttemptInfo> {
+        note.check()?;
+        let done = self.store.reopen(key, note, self.wall()).await?;
+        tracing::warn!(attempt = %done.id, actor = note.actor, "reopened");
+        Ok(done)
+    }
+
+    /// Reads one attempt.
+    ///
+    /// # Errors
+    /// The store gave no answer.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed by it.
+    pub async fn attempt(&self, id: &AttemptId) -> Result<Option<AttemptInfo>> {
+        self.store.attempt(id, self.wall()).await
+    }
+
+    /// Reads the history of a posting, oldest entry first.
+    ///
+    /// # Errors
+    /// The store gave no answer.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed by it.
+    pub async fn history(&self, key: &Key) -> Result<Vec<HistoryEntry>> {
+        self.store.history(key).await
+    }
+
+    /// Reads one page of attempts, newest first; the last one's id is the next page's `after`.
+    ///
+    /// # Errors
+    /// [`LedgerError::Invalid`] for a bad filter, [`LedgerError::NotFound`] when `after` names no
+    /// attempt; else the store gave no answer.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed by it.
+    pub async fn bids(&self, query: &BidQuery) -> Result<Vec<AttemptInfo>> {
+        query.check()?;
+        self.store.bids(query, self.wall()).await
+    }
+
+    /// Appends an act that happened outside the ledger, such as a revocation, to the audit.
+    ///
+    /// # Errors
+    /// [`LedgerError::Invalid`] for texts that do not fit; else the store gave no answer.
+    ///
+    /// # Cancel safety
+    /// The entry may be written after the future was dropped.
+    pub async fn audit_append(&self, act: &AuditAct) -> Result<()> {
+        act.check()?;
+        self.store.audit_append(act, self.wall()).await
+    }
+
+    /// Reads one page of the audit, newest first; the last one's number is the next `after`.
+    ///
+    /// # Errors
+    /// [`LedgerError::Invalid`] for a bad filter; else the store gave no answer.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed by it.
+    pub async fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditEntry>> {
+        query.check()?;
+        self.store.audit(query).await
+    }
+
+    /// Asks the store for a sign of life.
+    ///
+    /// # Errors
+    /// The store gave none.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed by it.
+    pub async fn ping(&self) -> Result<Health> {
+        self.store.ping().await
+    }
+
+    /// Where the store is.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        self.store.endpoint()
+    }
+
+    fn wall(&self) -> WallTime {
+        self.platform.clock.wall()
+    }
+
+    fn not_found(&self, op: Op, key: &Key) -> LedgerError {
+        let (subject, endpoint) = (Subject::Posting(key.clone()), self.store.endpoint().clone());
+        LedgerError::NotFound { op, subject, endpoint }
+    }
+}
+
+/// A sighting in the future means that a clock is wrong, and that its age means nothing.
+fn check_seen_at(seen_at: Option<WallTime>, now: WallTime) -> Result<()> {
+    match seen_at {
+        Some(seen_at) if seen_at.since(now) > limits::AHEAD_MAX => {
+            let ahead = format!("{:?} ahead", seen_at.since(now));
+            let why = "seen more than 5 minutes in the future; check the clocks";
+            Err(InvalidValue::new("seen-at", ahead, why).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_token(token: u64) -> Result<()> {
+    if token <= core_limits::TOKEN_MAX {
+        return Ok(());
+    }
+    Err(InvalidValue::new("token", token, "no store grants a token above 2^52").into())
+}
+
+/// Names the operation that a shared read was made for.
+fn relabel<T>(as_op: Op, result: Result<T>) -> Result<T> {
+    result.map_err(|mut error| {
+        match &mut error {
+            LedgerError::Unreachable { op, .. }
+            | LedgerError::Unknown { op, .. }
+            | LedgerError::Refused { op, .. }
+            | LedgerError::NotFound { op, .. }
+            | LedgerError::NotAllowed { op, .. } => *op = as_op,
+            LedgerError::Invalid(_) => {}
+        }
+        error
+    })
+}

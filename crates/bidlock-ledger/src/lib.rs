@@ -1,0 +1,32 @@
+//! The bid ledger: what was already done for a posting, and whether it may be bid on now.
+//!
+//! A lock says who may act; the ledger says what was done, and is the part that keeps a second
+//! bid from being sent. A bid is one *attempt*: [`Ledger::reserve`] makes it, [`Ledger::start`]
+//! lets its one submission begin, [`Ledger::record`] keeps how it went. At most one attempt of a
+//! posting is outside [`State::Abandoned`], by a unique index of the database (L1).
+//!
+//! Numbers such as L1 are those of the protocol's page in the project's documentation.
+
+mod error;
+mod ledger;
+mod requests;
+mod sqlite;
+mod state;
+mod store;
+mod types;
+mod values;
+
+pub use error::{LedgerError, Op, Subject};
+pub use ledger::Ledger;
+pub use requests::{
+    AuditAct, AuditQuery, BidQuery, Freshness, OperatorNote, Outcome, ReserveRequest, Resolution,
+    StartRequest,
+};
+pub use sqlite::SqliteStore;
+pub use state::{Event, State};
+pub use store::Store;
+pub use types::{AttemptInfo, AuditEntry, HistoryEntry, Recorded, Reservation, Start, Verdict};
+pub use values::{AttemptId, Fingerprint, limits};
+
+/// What a call of the ledger returns.
+pub type Result<T> = std::result::Result<T, LedgerError>;

@@ -1,0 +1,288 @@
+use std::time::Duration;
+
+use bidlock_core::{FencingToken, InvalidValue, Key, ProcessMark, WallTime};
+
+use crate::state::State;
+use crate::values::{AttemptId, Fingerprint, check_line, fit_line, limits};
+
+/// How fresh the sighting of a posting is, and has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freshness {
+    /// When the posting was seen; `None` when the caller cannot say, which is never stale.
+    pub seen_at: Option<WallTime>,
+    /// How long ago that may be.
+    pub max_age: Duration,
+}
+
+impl Default for Freshness {
+    fn default() -> Self {
+        Self { seen_at: None, max_age: limits::MAX_AGE_DEFAULT }
+    }
+}
+
+impl Freshness {
+    /// The age of a sighting that is too old.
+    #[must_use]
+    pub fn stale_at(&self, now: WallTime) -> Option<Duration> {
+        let age = now.since(self.seen_at?);
+        (age > self.max_age).then_some(age)
+    }
+}
+
+/// Asks for an attempt at a posting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReserveRequest {
+    /// The attempt's identity, picked before the first call and kept over repeats.
+    pub attempt: AttemptId,
+    /// The token of the caller's lease.
+    pub token: FencingToken,
+    /// Who asks, for people: the display text of a [`Holder`](bidlock_core::Holder).
+    pub holder: String,
+    /// The process that would send.
+    pub process: ProcessMark,
+    /// When the posting was seen, where the caller knows it.
+    pub seen_at: Option<WallTime>,
+}
+
+/// Asks to let the submission of an attempt begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StartRequest {
+    /// The token of the caller's lease.
+    pub token: FencingToken,
+    /// Nothing is sent from this time on: later than now, by at most
+    /// [`limits::SEND_BY_MAX`](crate::limits::SEND_BY_MAX).
+    pub send_by: WallTime,
+    /// What is to be sent.
+    pub payload: Option<Fingerprint>,
+}
+
+/// How a submission went, in the submitter's own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The marketplace has taken the bid.
+    Placed {
+        /// Its name for the bid, up to 512 bytes.
+        reference: Option<String>,
+    },
+    /// The marketplace has refused the bid.
+    Refused {
+        /// Why, up to 1,024 bytes.
+        reason: Option<String>,
+    },
+    /// Nothing was sent; never to be said of a submitter that was signalled (L4).
+    NotSent {
+        /// Why, up to 1,024 bytes.
+        reason: Option<String>,
+    },
+    /// The submitter cannot tell.
+    Unknown {
+        /// Why, up to 1,024 bytes.
+        reason: Option<String>,
+    },
+}
+
+impl Outcome {
+    /// The state that the outcome leads to.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        match self {
+            Self::Placed { .. } => State::Placed,
+            Self::Refused { .. } => State::Refused,
+            Self::NotSent { .. } => State::Abandoned,
+            Self::Unknown { .. } => State::Unknown,
+        }
+    }
+
+    /// The marketplace's reference, where there is one.
+    #[must_use]
+    pub fn reference(&self) -> Option<&str> {
+        match self {
+            Self::Placed { reference } => reference.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The reason, where there is one.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Placed { .. } => None,
+            Self::Refused { reason } | Self::NotSent { reason } | Self::Unknown { reason } => {
+                reason.as_deref()
+            }
+        }
+    }
+
+    /// Makes texts that came from elsewhere fit: unseen characters become spaces, long ones are
+    /// cut. An outcome is worth more than the exact words that came with it.
+    #[must_use]
+    pub fn fitted(self) -> Self {
+        let reason =
+            |text: Option<String>| text.and_then(|t| fit_line(&t, limits::REASON_BYTES_MAX));
+        match self {
+            Self::Placed { reference } => Self::Placed {
+                reference: reference.and_then(|t| fit_line(&t, limits::REFERENCE_BYTES_MAX)),
+            },
+            Self::Refused { reason: text } => Self::Refused { reason: reason(text) },
+            Self::NotSent { reason: text } => Self::NotSent { reason: reason(text) },
+            Self::Unknown { reason: text } => Self::Unknown { reason: reason(text) },
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), InvalidValue> {
+        if let Some(reference) = self.reference() {
+            check_line("reference", reference, limits::REFERENCE_BYTES_MAX)?;
+        }
+        self.reason().map_or(Ok(()), |r| check_line("reason", r, limits::REASON_BYTES_MAX))
+    }
+}
+
+/// What an operator has found out about an attempt in doubt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resolution {
+    /// The marketplace has the bid.
+    Placed {
+        /// Its name for the bid, up to 512 bytes.
+        reference: Option<String>,
+    },
+    /// The marketplace has refused the bid.
+    Refused,
+    /// Nothing was sent; the posting may be tried again.
+    NotSent,
+}
+
+impl Resolution {
+    /// The state that the finding leads to.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        match self {
+            Self::Placed { .. } => State::Placed,
+            Self::Refused => State::Refused,
+            Self::NotSent => State::Abandoned,
+        }
+    }
+
+    /// The marketplace's reference, where there is one.
+    #[must_use]
+    pub fn reference(&self) -> Option<&str> {
+        match self {
+            Self::Placed { reference } => reference.as_deref(),
+            Self::Refused | Self::NotSent => None,
+        }
+    }
+}
+
+/// Who does something by hand, and why; kept in the audit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperatorNote {
+    /// Who, up to 128 bytes.
+    pub actor: String,
+    /// Why, up to 1,024 bytes.
+    pub because: String,
+}
+
+impl OperatorNote {
+    pub(crate) fn check(&self) -> Result<(), InvalidValue> {
+        check_line("actor", &self.actor, limits::ACTOR_BYTES_MAX)?;
+        check_line("reason", &self.because, limits::REASON_BYTES_MAX)
+    }
+}
+
+/// Which attempts to list, newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BidQuery {
+    /// Only of this marketplace.
+    pub marketplace: Option<String>,
+    /// Only of this posting id, as people write it.
+    pub posting: Option<String>,
+    /// Only in this state, as everybody reads it.
+    pub state: Option<State>,
+    /// Only older ones than this: the last of the page before.
+    pub after: Option<AttemptId>,
+    /// At most this many: 1 to 1,000.
+    pub limit: u32,
+}
+
+impl Default for BidQuery {
+    fn default() -> Self {
+        Self { marketplace: None, posting: None, state: None, after: None, limit: 100 }
+    }
+}
+
+impl BidQuery {
+    /// The posting as keys encode it.
+    ///
+    /// # Errors
+    /// [`InvalidValue`] when it is no posting id.
+    pub fn posting_encoded(&self) -> Result<Option<String>, InvalidValue> {
+        let encode = |raw: &String| Ok(Key::named(raw)?.posting_encoded().to_owned());
+        self.posting.as_ref().map(encode).transpose()
+    }
+
+    pub(crate) fn check(&self) -> Result<(), InvalidValue> {
+        if let Some(marketplace) = self.marketplace.as_deref().filter(|m| !m.is_empty()) {
+            Key::new(marketplace, "x")?;
+        }
+        self.posting_encoded()?;
+        check_limit(self.limit)
+    }
+}
+
+/// An act by hand that is to be kept, such as the revocation of a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditAct {
+    /// What was done: lower-case words joined by underscores, such as `revoke`.
+    pub act: String,
+    /// To which key.
+    pub key: Option<Key>,
+    /// To which attempt.
+    pub attempt: Option<AttemptId>,
+    /// To which grant.
+    pub token: Option<FencingToken>,
+    /// By whom, and why.
+    pub note: OperatorNote,
+}
+
+impl AuditAct {
+    pub(crate) fn check(&self) -> Result<(), InvalidValue> {
+        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        if self.act.is_empty()
+            || self.act.len() > limits::ACT_BYTES_MAX
+            || !self.act.bytes().all(fits)
+        {
+            let why = "an act is 1 to 64 characters of a-z, 0-9 and underscore";
+            return Err(InvalidValue::new("act", self.act.escape_debug(), why));
+        }
+        self.note.check()
+    }
+}
+
+/// Which audit entries to list, newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditQuery {
+    /// Only about this key's posting, whatever its prefix.
+    pub key: Option<Key>,
+    /// Only older ones than the entry with this number: the last of the page before.
+    pub after: Option<u64>,
+    /// At most this many: 1 to 1,000.
+    pub limit: u32,
+}
+
+impl Default for AuditQuery {
+    fn default() -> Self {
+        Self { key: None, after: None, limit: 100 }
+    }
+}
+
+impl AuditQuery {
+    pub(crate) fn check(&self) -> Result<(), InvalidValue> {
+        check_limit(self.limit)
+    }
+}
+
+fn check_limit(limit: u32) -> Result<(), InvalidValue> {
+    if (1..=limits::PAGE_MAX).contains(&limit) {
+        return Ok(());
+    }
+    Err(InvalidValue::new("limit", limit, "a page has 1 to 1000 entries"))
+}

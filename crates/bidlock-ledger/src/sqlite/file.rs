@@ -1,0 +1,178 @@
+use std::fs::{DirBuilder, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::time::Duration;
+
+use bidlock_core::{Moment, Refusal};
+use rusqlite::{Connection, MAIN_DB, OpenFlags, OptionalExtension as _};
+
+use super::fault::Fault;
+use super::patience::Patience;
+
+/// The schema's steps: the file with number N leads from version N - 1 to N.
+const MIGRATIONS: [&str; 1] = [include_str!("schema/0001_start.sql")];
+
+/// The version that this code reads and writes.
+pub(super) const VERSION: usize = MIGRATIONS.len();
+
+/// Statements kept prepared: more than there are.
+const STATEMENTS: usize = 64;
+
+/// Makes the file where it is missing, and brings its schema up to date.
+pub(super) fn open_for_writing(
+    path: &Path,
+    patience: &Patience,
+) -> Result<(Connection, Identity), Fault> {
+    let deadline = patience.deadline();
+    create(path).map_err(Fault::io)?;
+    let connection = connect(path, patience, deadline)?;
+    patience.insist(deadline, || connection.pragma_update(None, "synchronous", "FULL"))?;
+    migrate(&connection, patience, deadline)?;
+    let identity = Identity::of(path).map_err(Fault::io)?;
+    Ok((connection, identity))
+}
+
+/// Opens a file that is there, for reading only.
+pub(super) fn open_for_reading(path: &Path, patience: &Patience) -> Result<Connection, Fault> {
+    let deadline = patience.deadline();
+    let connection = connect(path, patience, deadline)?;
+    patience.insist(deadline, || connection.pragma_update(None, "query_only", true))?;
+    Ok(connection)
+}
+
+/// Makes an empty file for its owner alone, and the folders above it.
+fn create(path: &Path) -> io::Result<()> {
+    match path.metadata() {
+        Ok(found) if found.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(file) => {
+            // Closing it would drop the locks that other connections of this process have on
+            // the file by now. One descriptor in a file's life is the price.
+            // Source: SQLite, «How To Corrupt», §2.2.
+            std::mem::forget(file);
+            Ok(())
+        }
+        // Another process was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn connect(path: &Path, patience: &Patience, deadline: Moment) -> Result<Connection, Fault> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = patience.insist(deadline, || Connection::open_with_flags(path, flags))?;
+    // Other processes are waited for here, with a deadline of ours and without convoys.
+    patience.insist(deadline, || connection.busy_timeout(Duration::ZERO))?;
+    let read_only = patience.insist(deadline, || connection.is_readonly(MAIN_DB))?;
+    if read_only {
+        let why = "the file may be read but not written".to_owned();
+        return Err(Fault::Refused(Refusal::Permission(why)));
+    }
+    let mode: String = patience.insist(deadline, || {
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
+    })?;
+    if mode != "wal" {
+        let why = format!("the file system has no write-ahead log, but {mode} only");
+        return Err(Fault::Refused(Refusal::Other(why)));
+    }
+    patience.insist(deadline, || connection.pragma_update(None, "trusted_schema", false))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(connection)
+}
+
+/// Brings the schema up to date; looks first without the write lock.
+fn migrate(connection: &Connection, patience: &Patience, deadline: Moment) -> Result<(), Fault> {
+    if patience.insist(deadline, || version(connection)).and_then(known)? == VERSION {
+        return Ok(());
+    }
+    patience.insist(deadline, || connection.execute_batch("BEGIN IMMEDIATE"))?;
+    let stepped = step_up(connection);
+    if stepped.is_err() && !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK").map_err(Fault::before_commit)?;
+    }
+    stepped
+}
+
+fn step_up(connection: &Connection) -> Result<(), Fault> {
+    let steps = || {
+        connection.execute_batch(
+            "CREATE TABLE IF NOT EXISTS ledger_schema (
+                one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL) STRICT;
+             INSERT OR IGNORE INTO ledger_schema VALUES (1, 0);",
+        )?;
+        version(connection)
+    };
+    // Another process may have been here since the look without the lock.
+    let from = steps().map_err(Fault::before_commit).and_then(known)?;
+    for migration in &MIGRATIONS[from..] {
+        connection.execute_batch(migration).map_err(Fault::before_commit)?;
+    }
+    connection
+        .execute("UPDATE ledger_schema SET version = ?1", [i64::try_from(VERSION).unwrap_or(0)])
+        .map_err(Fault::before_commit)?;
+    connection.execute_batch("COMMIT").map_err(Fault::at_commit)
+}
+
+/// The schema's version in the file; 0 when there is none.
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    let table = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'ledger_schema'";
+    if connection.query_row(table, [], |_| Ok(())).optional()?.is_none() {
+        return Ok(0);
+    }
+    connection
+        .query_row("SELECT version FROM ledger_schema", [], |row| row.get(0))
+        .optional()
+        .map(Option::unwrap_or_default)
+}
+
+/// Refuses a schema that this code would misread.
+fn known(version: i64) -> Result<usize, Fault> {
+    match usize::try_from(version) {
+        Ok(version) if version <= VERSION => Ok(version),
+        Ok(version) => {
+            let why = format!("its ledger has version {version}, this program knows {VERSION}");
+            Err(Fault::Refused(Refusal::Newer(why)))
+        }
+        Err(_) => {
+            let why = format!("its ledger has version {version}");
+            Err(Fault::Refused(Refusal::Corrupt(why)))
+        }
+    }
+}
+
+/// Which file a path led to when it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    fn of(path: &Path) -> io::Result<Self> {
+        let found = path.metadata()?;
+        Ok(Self { device: found.dev(), inode: found.ino() })
+    }
+
+    /// Refuses to go on when the path no longer leads to the file: what was written there would
+    /// be forgotten, and another process would bid again.
+    pub(super) fn check(self, path: &Path) -> Result<(), Fault> {
+        match Self::of(path) {
+            Ok(found) if found == self => Ok(()),
+            Ok(_) => Err(moved("was replaced by another one")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(moved("was removed")),
+            Err(error) => Err(Fault::io(error)),
+        }
+    }
+}
+
+fn moved(how: &str) -> Fault {
+    Fault::Refused(Refusal::Corrupt(format!("the file {how} while it was open")))
+}

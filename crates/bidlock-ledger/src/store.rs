@@ -1,0 +1,77 @@
+use std::fmt::Debug;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bidlock_core::{Endpoint, Health, Key, WallTime};
+
+use crate::requests::{
+    AuditAct, AuditQuery, BidQuery, OperatorNote, Outcome, ReserveRequest, Resolution, StartRequest,
+};
+use crate::types::{AttemptInfo, AuditEntry, HistoryEntry, Recorded, Reservation, Start};
+use crate::{AttemptId, Result};
+
+/// One store of attempts: a method per durable operation, each one transaction.
+///
+/// What an answer says is on disk before the answer is given. Rules are kept by the database,
+/// not by its callers' good will. `now` is the caller's wall clock: states are read and written
+/// as of then. Values were checked by [`Ledger`](crate::Ledger) before they come here. Every
+/// method that changes something may take effect after its future was dropped.
+#[async_trait]
+pub trait Store: Debug + Send + Sync + 'static {
+    /// The attempt of a posting that is outside [`State::Abandoned`](crate::State::Abandoned).
+    async fn open_attempt(&self, key: &Key, now: WallTime) -> Result<Option<AttemptInfo>>;
+
+    /// Makes an attempt, where none stands against it. Takes over one that is only reserved when
+    /// the token is higher; writes `unknown` to one that has started (L1, L3, L5).
+    async fn reserve(
+        &self,
+        key: &Key,
+        request: &ReserveRequest,
+        now: WallTime,
+    ) -> Result<Reservation>;
+
+    /// Moves an attempt from reserved to started, and says yes to that one call (L2, L3, L9).
+    async fn start(&self, id: &AttemptId, request: &StartRequest, now: WallTime) -> Result<Start>;
+
+    /// Keeps an outcome, by the attempt alone (L8).
+    async fn record(&self, id: &AttemptId, outcome: &Outcome, now: WallTime) -> Result<Recorded>;
+
+    /// Ends the doubt about an attempt, not before its send-by and `lag` have passed, and notes
+    /// it in the audit (L6).
+    async fn resolve(
+        &self,
+        id: &AttemptId,
+        resolution: &Resolution,
+        note: &OperatorNote,
+        lag: Duration,
+        now: WallTime,
+    ) -> Result<AttemptInfo>;
+
+    /// Notes that a placed bid was taken back, here and in the audit.
+    async fn withdraw(&self, key: &Key, note: &OperatorNote, now: WallTime) -> Result<AttemptInfo>;
+
+    /// Closes a refused or withdrawn attempt, so that a new one may be made, and notes it in the
+    /// audit.
+    async fn reopen(&self, key: &Key, note: &OperatorNote, now: WallTime) -> Result<AttemptInfo>;
+
+    /// One attempt.
+    async fn attempt(&self, id: &AttemptId, now: WallTime) -> Result<Option<AttemptInfo>>;
+
+    /// The history of a posting, oldest first (L7).
+    async fn history(&self, key: &Key) -> Result<Vec<HistoryEntry>>;
+
+    /// One page of attempts, newest first.
+    async fn bids(&self, query: &BidQuery, now: WallTime) -> Result<Vec<AttemptInfo>>;
+
+    /// Appends an act that happened outside the ledger to the audit (L7).
+    async fn audit_append(&self, act: &AuditAct, now: WallTime) -> Result<()>;
+
+    /// One page of the audit, newest first.
+    async fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditEntry>>;
+
+    /// Asks the store for a sign of life.
+    async fn ping(&self) -> Result<Health>;
+
+    /// Where the store is.
+    fn endpoint(&self) -> &Endpoint;
+}
