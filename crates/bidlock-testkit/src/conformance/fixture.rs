@@ -75,6 +75,7 @@ pub struct PlatformFixture<S> {
     open: Open<S>,
     keeps: bool,
     processes: bool,
+    wakes_arrive: bool,
     store: Mutex<Option<S>>,
     clients: Mutex<Vec<(usize, ManualProcesses)>>,
 }
@@ -94,6 +95,7 @@ impl<S: Send + 'static> PlatformFixture<S> {
             open: Box::new(open),
             keeps: false,
             processes: true,
+            wakes_arrive: true,
             store: Mutex::new(Some(store)),
             clients: Mutex::new(Vec::new()),
         }
@@ -110,6 +112,13 @@ impl<S: Send + 'static> PlatformFixture<S> {
     #[must_use]
     pub fn in_one_process(mut self) -> Self {
         self.processes = false;
+        self
+    }
+
+    /// News may be lost, so that looks alone must suffice.
+    #[must_use]
+    pub fn losing_wakes(mut self) -> Self {
+        self.wakes_arrive = false;
         self
     }
 
@@ -178,5 +187,9 @@ impl<S: Send + 'static> Fixture for PlatformFixture<S> {
     fn slow(&self, on: bool) {
         let tick = if on { Duration::from_millis(1) } else { Duration::ZERO };
         self.machine.clock.tick(tick);
+    }
+
+    fn wakes_arrive(&self) -> bool {
+        self.wakes_arrive
     }
 }

@@ -49,7 +49,7 @@ pub(super) async fn a_revoked_lease_ends_when_promised(store: Store<'_>) {
 pub(super) async fn revoke_now_frees_at_once(store: Store<'_>) {
     let [holder, operator, other] = store.bidders(&key()).await;
     let token = holder.takes().await;
-    assert_eq!(operator.revokes(token, true).await, Revocation::Freed); // I12
+    operator.frees(token).await; // I12
     assert_ne!(holder.renews_for(LONG).await, Renewal::Renewed);
     assert!(other.takes().await > token);
     assert_eq!(holder.renews_for(LONG).await, Renewal::Taken);
@@ -61,7 +61,7 @@ pub(super) async fn revoke_now_hands_over(store: Store<'_>) {
     let [holder, operator, waiter, newcomer] = store.bidders(&key()).await;
     let token = holder.takes().await;
     waiter.queues().await;
-    assert_eq!(operator.revokes(token, true).await, Revocation::Freed);
+    operator.frees(token).await;
     let held = newcomer.finds_it_held().await; // I6
     assert_eq!(held.holder, waiter.lease.holder(None));
     assert!(waiter.takes().await > token);

@@ -126,7 +126,7 @@ impl Bidder {
     }
 
     pub(crate) async fn takes_for(&self, ttl: Duration) -> FencingToken {
-        match self.asks(ttl, None).await {
+        match self.asks(ttl, Some(LONG)).await {
             Attempt::Granted { token } => token,
             held @ Attempt::Held { .. } => panic!("{} does not get it: {held:?}", self.lease),
         }
@@ -199,15 +199,23 @@ impl Bidder {
 
     /// Revokes as an operator, from this process.
     pub(crate) async fn revokes(&self, token: FencingToken, now: bool) -> Revocation {
+        self.revokes_once(token, now).await.0
+    }
+
+    /// Frees the key at once as an operator, from this process.
+    pub(crate) async fn frees(&self, token: FencingToken) {
+        match self.revokes_once(token, true).await {
+            (Revocation::Freed, _) => {}
+            // After a lost answer, the repeat finds nothing: the first one has done it.
+            (Revocation::NotHeld { current }, true) if current != Some(token) => {}
+            (answer, _) => panic!("the key shall be free: {answer:?}"),
+        }
+    }
+
+    async fn revokes_once(&self, token: FencingToken, now: bool) -> (Revocation, bool) {
         let revoke = Arc::clone(&self.backend).revoke().expect("the suite needs Revoke");
         let (answer, lost) = answered(async || revoke.revoke(&self.key, token, now).await).await;
-        match answer.expect("the store answers") {
-            // The first one has done it, and its answer was lost.
-            Revocation::NotHeld { current } if now && lost && current != Some(token) => {
-                Revocation::Freed
-            }
-            revocation => revocation,
-        }
+        (answer.expect("the store answers"), lost)
     }
 
     pub(crate) fn browse(&self) -> Arc<dyn Browse> {

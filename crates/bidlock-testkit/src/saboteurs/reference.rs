@@ -127,7 +127,7 @@ impl Client {
 
     /// Refuses what runs later than it may (I9).
     fn in_time(&self, op: Op, key: &Key, began: Moment, within: Duration) -> Result<()> {
-        let late = self.platform.clock.now().since(began) > within;
+        let late = self.platform.clock.now().since(began) >= within;
         if !late || self.has(Fault::TooLateIsIgnored) {
             return Ok(());
         }
