@@ -26,7 +26,8 @@ pub(crate) fn task(name: Option<&str>) -> Result<bool> {
     let chosen: Vec<_> = all.iter().filter(|s| name.is_none_or(|name| s.test == name)).collect();
     if chosen.is_empty() {
         let names: Vec<_> = all.iter().map(|soak| soak.test.as_str()).collect();
-        bail!("no such test; those with a full size are: {}", names.join(", "));
+        let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        bail!("no such test; those with a full size: {known}");
     }
     let mut failed = 0_u32;
     for soak in &chosen {
