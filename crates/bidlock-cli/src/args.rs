@@ -1,0 +1,169 @@
+//! What can be said on the command line.
+
+mod commands;
+pub(crate) mod duration;
+mod keyed;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
+
+pub(crate) use commands::{
+    AcquireArgs, AuditArgs, BidArgs, BidsArgs, Command, HoldArgs, LeaseArgs, LockArgs, LocksArgs,
+    RenewArgs, ReopenArgs, ResolveArgs, RevokeArgs, StateName, Target, Wait, WithdrawArgs,
+};
+
+/// The exit codes, as `bidlock help exit-codes` and the man page print them.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+    0  done (bid: placed by this call)
+    2  the command line is wrong
+   10  already decided: placed, refused or withdrawn before; nothing was done
+   11  in doubt: an outcome is unknown; look with `bidlock bids`, end it with `bidlock resolve`
+   12  the command says that the marketplace refused
+   13  the command says that nothing was sent; a later call may try again
+   14  stale: the posting was seen longer ago than --max-age; nothing was done
+   69  a store cannot be reached
+   75  busy: somebody else held the key for the whole wait
+   76  the lease was lost: the command was stopped (lock), or nothing was sent (bid)
+   77  a store denies permission
+   78  the configuration is wrong
+  126  the command cannot be run; nothing was sent
+  127  the command is not found; nothing was sent
+128+n  signal n ended the command (lock), or ended bidlock before the command ran
+`bidlock lock` passes the command's own exit code through; -E changes its 75.";
+
+const AFTER_HELP: &str = "\
+Examples:
+  bidlock bid upwork job_123 -- ./send-bid.sh     bid once, whoever else sees the posting
+  bidlock lock --key nightly-report -- make all   run a command under a lock
+  bidlock bids upwork job_123                     show what was done about a posting
+  bidlock resolve upwork job_123 --placed REF --because 'seen on the site'
+
+`bidlock help COMMAND` shows more; `bidlock help exit-codes` lists the exit codes.";
+
+/// Makes sure that a posting is bid on at most once, and that a job runs in one place at a time.
+#[derive(Debug, Parser)]
+#[command(name = "bidlock", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// Options that every command takes.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        display_order = 900,
+        help = "Lock store: sqlite:///PATH, sqlite:RELATIVE or memory: [env: BIDLOCK_URL]"
+    )]
+    pub(crate) url: Option<String>,
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        display_order = 900,
+        help = "Ledger: sqlite:///PATH or sqlite:RELATIVE [env: BIDLOCK_LEDGER_URL]"
+    )]
+    pub(crate) ledger_url: Option<String>,
+    #[arg(
+        long,
+        global = true,
+        value_name = "TEXT",
+        display_order = 900,
+        help = "Text before every key [env: BIDLOCK_PREFIX] [default: bid_lock]"
+    )]
+    pub(crate) prefix: Option<String>,
+    #[arg(
+        long,
+        global = true,
+        display_order = 900,
+        help = "The ledger is on this machine only, though several machines share the lock store, \
+                and that is meant [env: BIDLOCK_LOCAL_LEDGER]"
+    )]
+    pub(crate) local_ledger: bool,
+    /// Read settings from this file instead of ./.env
+    #[arg(long, global = true, value_name = "PATH", display_order = 900)]
+    pub(crate) env_file: Option<PathBuf>,
+    /// Do not read ./.env
+    #[arg(long, global = true, conflicts_with = "env_file", display_order = 900)]
+    pub(crate) no_env_file: bool,
+    /// Write one JSON object per line, errors included
+    #[arg(long, global = true, display_order = 901)]
+    pub(crate) json: bool,
+    /// Say nothing on stderr but errors
+    #[arg(short, long, global = true, display_order = 901)]
+    pub(crate) quiet: bool,
+    /// Log to stderr; twice for more
+    #[arg(
+        short,
+        long,
+        global = true,
+        action = clap::ArgAction::Count,
+        conflicts_with = "quiet",
+        display_order = 901
+    )]
+    pub(crate) verbose: u8,
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", display_order = 901)]
+    pub(crate) color: Color,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless `NO_COLOR` is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+impl Global {
+    /// What counts before the command line could be read.
+    pub(crate) const fn bare(json: bool, color: Color) -> Self {
+        Self {
+            url: None,
+            ledger_url: None,
+            prefix: None,
+            local_ledger: false,
+            env_file: None,
+            no_env_file: false,
+            json,
+            quiet: false,
+            verbose: 0,
+            color,
+        }
+    }
+}
+
+impl Cli {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    /// Clap's own error, which also carries `--help` and `--version`.
+    pub(crate) fn read(arguments: Vec<OsString>) -> Result<Self, clap::Error> {
+        let mut definition = Self::command();
+        let (arguments, keyed) = keyed::separate(&definition, arguments);
+        let matches = definition.try_get_matches_from_mut(arguments)?;
+        let mut cli = Self::from_arg_matches(&matches).map_err(|e| e.format(&mut definition))?;
+        if let Command::Lock(lock) = &mut cli.command {
+            lock.settle(keyed)
+                .map_err(|why| definition.error(clap::error::ErrorKind::ArgumentConflict, why))?;
+        }
+        Ok(cli)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,471 @@
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bidlock_core::limits;
+use clap::builder::NonEmptyStringValueParser;
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+
+use super::duration;
+use crate::output::time::{self, Stamp};
+
+/// The longest bound of `--max-age`, in days.
+const MAX_AGE_LONGEST: Duration = duration::LONGEST;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Bid on a posting: run the command that sends the bid, at most once
+    #[command(after_help = BID_HELP)]
+    Bid(BidArgs),
+    /// Run a command while holding a lock
+    #[command(after_help = LOCK_HELP, override_usage = LOCK_USAGE)]
+    Lock(LockArgs),
+    /// Take a lock and print its lease id, for scripts
+    #[command(after_help = ACQUIRE_HELP)]
+    Acquire(AcquireArgs),
+    /// Make a lease that `acquire` printed live on
+    Renew(RenewArgs),
+    /// Give back a lease that `acquire` printed
+    Release(LeaseArgs),
+    /// List locks
+    Locks(LocksArgs),
+    /// List attempts to bid, or the history of one posting
+    Bids(BidsArgs),
+    /// End an attempt whose outcome is unknown
+    #[command(after_help = RESOLVE_HELP)]
+    Resolve(ResolveArgs),
+    /// Note that a placed bid was withdrawn
+    Withdraw(WithdrawArgs),
+    /// Let a refused or withdrawn posting be bid on again
+    Reopen(ReopenArgs),
+    /// Take a lock from its holder
+    Revoke(RevokeArgs),
+    /// Show who overruled what, and why
+    Audit(AuditArgs),
+    /// Check that the stores answer
+    Health,
+    /// Print the completions of a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write all of them
+    Man {
+        /// Write one page per command into this folder
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Explain a command, or `exit-codes`
+    Help {
+        /// A command, or `exit-codes`
+        topic: Option<String>,
+    },
+}
+
+const BID_HELP: &str = "\
+The command's exit code says how it went:
+   0  placed                        65  the marketplace refused
+  75  nothing was sent; try again   anything else, or a signal: unknown
+It sees BIDLOCK_ATTEMPT_ID (send it as idempotency key), BIDLOCK_TOKEN, BIDLOCK_KEY,
+BIDLOCK_MARKETPLACE, BIDLOCK_POSTING and BIDLOCK_SEND_BY (send nothing after it).
+
+Examples:
+  bidlock bid upwork job_123 -- ./send-bid.sh
+  bidlock bid --wait 5s --seen-at 2026-11-23T08:00:00Z upwork job_123 curl -f …
+  bidlock bid upwork job_123 --payload bid.json --reference-from-stdout -- ./send bid.json
+
+Exit codes: 0 placed, 10 already decided, 11 in doubt, 12 refused, 13 not sent, 14 stale,
+75 busy, 76 lease lost before the start; `bidlock help exit-codes` lists all.";
+
+const LOCK_USAGE: &str = "bidlock lock [OPTIONS] MARKETPLACE POSTING [--] COMMAND...
+       bidlock lock [OPTIONS] --key NAME [--] COMMAND...";
+
+const LOCK_HELP: &str = "\
+The command's exit code is passed through (128+n for signal n). It sees BIDLOCK_KEY and
+BIDLOCK_TOKEN. It is stopped, with its whole process group, when the lock is lost (exit 76).
+
+Examples:
+  bidlock lock --key nightly-report -- make report
+  bidlock lock -n -E 0 --key sync ./sync.sh       do nothing when it already runs
+  bidlock lock upwork job_123 --ttl 30s -- ./edit-bid.sh";
+
+const ACQUIRE_HELP: &str = "\
+The lease id goes to stdout, the rest to stderr. Nobody renews the lease but you.
+
+Example:
+  lease=$(bidlock acquire --key deploy --ttl 10m) || exit
+  ./deploy && bidlock release --key deploy --lease \"$lease\"";
+
+const RESOLVE_HELP: &str = "\
+An attempt may be resolved once its send-by time has passed and its process is gone. Look at the
+marketplace first: --not-sent lets the posting be bid on again.
+
+Examples:
+  bidlock resolve upwork job_123 --placed bid-987 --because 'seen on the site'
+  bidlock resolve upwork job_123 --not-sent --because 'asked support, nothing arrived'";
+
+/// What a lock is about: a posting, or a name.
+#[derive(Debug, Clone, Args)]
+#[command(group = ArgGroup::new("what").required(true).multiple(true))]
+pub(crate) struct Target {
+    /// The marketplace, such as upwork
+    #[arg(value_name = "MARKETPLACE", group = "what", requires = "posting")]
+    pub(crate) marketplace: Option<String>,
+    /// The posting's id on the marketplace
+    #[arg(value_name = "POSTING")]
+    pub(crate) posting: Option<String>,
+    /// A name for something that is no posting, in place of MARKETPLACE POSTING
+    #[arg(long, value_name = "NAME", group = "what", conflicts_with = "marketplace")]
+    pub(crate) key: Option<String>,
+}
+
+/// How long to wait for a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// At most this long; zero means one attempt.
+    For(Duration),
+    /// Without end.
+    Forever,
+}
+
+/// How a lock is taken and held.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct HoldArgs {
+    /// How long to wait for the lock: 0 for one attempt, or `forever`
+    #[arg(
+        short,
+        long,
+        value_name = "DURATION",
+        default_value = "10s",
+        allow_hyphen_values = true,
+        value_parser = parse_wait
+    )]
+    pub(crate) wait: Wait,
+    /// Do not wait: the same as --wait 0
+    #[arg(short, long, conflicts_with = "wait")]
+    pub(crate) no_wait: bool,
+    /// How long the lock outlives its holder's last renewal, 100ms to 24h
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "5m",
+        allow_hyphen_values = true,
+        value_parser = parse_ttl
+    )]
+    pub(crate) ttl: Duration,
+    /// Why or for whom the lock is held, shown to others
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) label: Option<String>,
+}
+
+impl HoldArgs {
+    /// The wait that counts.
+    pub(crate) const fn wait(&self) -> Wait {
+        if self.no_wait { Wait::For(Duration::ZERO) } else { self.wait }
+    }
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BidArgs {
+    /// The marketplace, such as upwork
+    pub(crate) marketplace: String,
+    /// The posting's id on the marketplace
+    pub(crate) posting: String,
+    #[command(flatten)]
+    pub(crate) hold: HoldArgs,
+    /// The command has this long to send the bid; then it is stopped
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "60s",
+        allow_hyphen_values = true,
+        value_parser = parse_submit_timeout
+    )]
+    pub(crate) submit_timeout: Duration,
+    /// When the posting was seen, as RFC 3339 or seconds since 1970
+    #[arg(
+        long,
+        value_name = "TIME",
+        allow_hyphen_values = true,
+        value_parser = time::parse
+    )]
+    pub(crate) seen_at: Option<Stamp>,
+    /// Bid on nothing that was seen longer ago (--seen-at)
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "24h",
+        allow_hyphen_values = true,
+        value_parser = parse_max_age
+    )]
+    pub(crate) max_age: Duration,
+    /// Keep the fingerprint of this file: what the bid says
+    #[arg(long, value_name = "FILE")]
+    pub(crate) payload: Option<PathBuf>,
+    /// Keep the command's last output line as the marketplace's reference
+    #[arg(long)]
+    pub(crate) reference_from_stdout: bool,
+    /// The command that sends the bid
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LockArgs {
+    /// The marketplace, such as upwork
+    #[arg(value_name = "MARKETPLACE")]
+    first: Option<OsString>,
+    /// The posting's id on the marketplace
+    #[arg(value_name = "POSTING")]
+    second: Option<OsString>,
+    /// A name for something that is no posting, in place of MARKETPLACE POSTING
+    #[arg(long, value_name = "NAME")]
+    key: Option<String>,
+    #[command(flatten)]
+    pub(crate) hold: HoldArgs,
+    /// Stop the command when it has held the lock this long
+    #[arg(
+        long,
+        value_name = "DURATION",
+        allow_hyphen_values = true,
+        value_parser = parse_max_hold
+    )]
+    pub(crate) max_hold: Option<Duration>,
+    /// Exit with this instead of 75 when somebody else holds the lock
+    #[arg(short = 'E', long, value_name = "CODE", default_value_t = 75)]
+    pub(crate) conflict_exit_code: u8,
+    /// The command
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+    /// What is locked, once [`LockArgs::settle`] has sorted the words.
+    #[arg(skip)]
+    pub(crate) target: Option<Target>,
+}
+
+impl LockArgs {
+    /// Sorts the words into what is locked and the command.
+    pub(super) fn settle(&mut self, keyed: bool) -> Result<(), String> {
+        let (first, second) = (self.first.take(), self.second.take());
+        let mut target = Target { marketplace: None, posting: None, key: self.key.take() };
+        if target.key.is_some() {
+            if !keyed && first.is_some() {
+                return Err("--key NAME stands in place of MARKETPLACE POSTING, before the \
+                            command"
+                    .to_owned());
+            }
+            self.command.splice(0..0, first.into_iter().chain(second));
+        } else {
+            let text = |word: Option<OsString>, name: &str| match word.map(OsString::into_string) {
+                Some(Ok(text)) => Ok(Some(text)),
+                Some(Err(_)) => Err(format!("{name} is not UTF-8")),
+                None => Err(format!("{name} is missing; name a posting, or --key NAME")),
+            };
+            target.marketplace = text(first, "MARKETPLACE")?;
+            target.posting = text(second, "POSTING")?;
+        }
+        if self.command.is_empty() {
+            return Err("the command is missing: bidlock lock … -- COMMAND".to_owned());
+        }
+        self.target = Some(target);
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AcquireArgs {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) hold: HoldArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LeaseArgs {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The lease id that `acquire` printed
+    #[arg(long, value_name = "ID")]
+    pub(crate) lease: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RenewArgs {
+    #[command(flatten)]
+    pub(crate) lease: LeaseArgs,
+    /// How long the lease shall live from now, 100ms to 24h
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "5m",
+        allow_hyphen_values = true,
+        value_parser = parse_ttl
+    )]
+    pub(crate) ttl: Duration,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LocksArgs {
+    /// Only locks of this marketplace
+    #[arg(long, value_name = "NAME")]
+    pub(crate) marketplace: Option<String>,
+    /// Show the list again and again
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// How often --watch looks
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "1s",
+        allow_hyphen_values = true,
+        value_parser = parse_every
+    )]
+    pub(crate) every: Duration,
+}
+
+/// A state of an attempt, as filters name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StateName {
+    Reserved,
+    Started,
+    Placed,
+    Refused,
+    Unknown,
+    Withdrawn,
+    Abandoned,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BidsArgs {
+    /// Only this marketplace
+    pub(crate) marketplace: Option<String>,
+    /// The whole history of this posting
+    #[arg(requires = "marketplace")]
+    pub(crate) posting: Option<String>,
+    /// Only attempts in this state
+    #[arg(long, value_name = "STATE", conflicts_with = "posting")]
+    pub(crate) state: Option<StateName>,
+    /// At most this many
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(1..=100_000)
+    )]
+    pub(crate) limit: u32,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(group = ArgGroup::new("outcome").required(true))]
+pub(crate) struct ResolveArgs {
+    /// The marketplace
+    pub(crate) marketplace: String,
+    /// The posting's id
+    pub(crate) posting: String,
+    /// The bid is on the marketplace, under this reference
+    #[arg(
+        long,
+        value_name = "REFERENCE",
+        group = "outcome",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub(crate) placed: Option<String>,
+    /// The marketplace refused the bid
+    #[arg(long, group = "outcome")]
+    pub(crate) refused: bool,
+    /// Nothing reached the marketplace, and nothing will: the posting may be bid on again
+    #[arg(long, group = "outcome")]
+    pub(crate) not_sent: bool,
+    /// How you know; it is kept
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) because: String,
+    /// How long after send-by a bid may still show up at the marketplace
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "0",
+        allow_hyphen_values = true,
+        value_parser = duration::parse
+    )]
+    pub(crate) visibility_lag: Duration,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct WithdrawArgs {
+    /// The marketplace
+    pub(crate) marketplace: String,
+    /// The posting's id
+    pub(crate) posting: String,
+    /// Why; it is kept
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "withdrawn",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub(crate) because: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ReopenArgs {
+    /// The marketplace
+    pub(crate) marketplace: String,
+    /// The posting's id
+    pub(crate) posting: String,
+    /// Why; it is kept
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) because: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RevokeArgs {
+    /// The key, as `bidlock locks` shows it
+    pub(crate) key: String,
+    /// The token, as `bidlock locks` shows it: another holder is left alone
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) token: u64,
+    /// Why; it is kept
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) because: String,
+    /// Free the key at once, even if its holder still works
+    #[arg(long)]
+    pub(crate) now: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AuditArgs {
+    /// At most this many, the newest
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(1..=100_000)
+    )]
+    pub(crate) limit: u32,
+}
+
+fn parse_wait(text: &str) -> Result<Wait, String> {
+    if text == "forever" {
+        return Ok(Wait::Forever);
+    }
+    duration::parse(text).map(Wait::For).map_err(|why| format!("{why}, or forever"))
+}
+
+fn parse_ttl(text: &str) -> Result<Duration, String> {
+    duration::parse_between(text, limits::TTL_MIN, limits::TTL_MAX)
+}
+
+fn parse_submit_timeout(text: &str) -> Result<Duration, String> {
+    duration::parse_between(text, Duration::from_millis(100), Duration::from_hours(24))
+}
+
+fn parse_max_hold(text: &str) -> Result<Duration, String> {
+    duration::parse_between(text, Duration::from_millis(100), duration::LONGEST)
+}
+
+fn parse_max_age(text: &str) -> Result<Duration, String> {
+    duration::parse_between(text, Duration::from_millis(1), MAX_AGE_LONGEST)
+}
+
+fn parse_every(text: &str) -> Result<Duration, String> {
+    duration::parse_between(text, Duration::from_millis(100), Duration::from_hours(1))
+}

@@ -1,0 +1,295 @@
+//! Where settings come from: flags, then the environment, then `.env`, then defaults.
+
+mod sources;
+mod store;
+
+use std::fmt::{self, Display};
+use std::path::PathBuf;
+
+use bidlock_core::Prefix;
+
+use crate::args::Global;
+pub(crate) use sources::{Environment, Origin};
+pub(crate) use store::Store;
+
+use sources::{Found, Sources};
+
+/// Why the settings cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// A value that means nothing.
+    #[error("{name} {value:?} ({origin}): {why}")]
+    Value {
+        /// The variable or flag.
+        name: &'static str,
+        /// Its value, without passwords.
+        value: String,
+        /// Where it was found.
+        origin: Origin,
+        /// What is wrong, and what is accepted.
+        why: String,
+    },
+    /// A store that this build cannot talk to.
+    #[error("{name} {value:?} ({origin}): {backend} is not in this build yet")]
+    NotBuilt {
+        /// The variable or flag.
+        name: &'static str,
+        /// Its value, without passwords.
+        value: String,
+        /// Where it was found.
+        origin: Origin,
+        /// The store's kind, for people.
+        backend: &'static str,
+    },
+    /// The file of settings cannot be used.
+    #[error("{}: {why}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong, with the line where there is one.
+        why: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// There is no place for the default file.
+    #[error("no place for the default store: neither HOME nor XDG_STATE_HOME is set")]
+    NoHome,
+    /// Several machines share the lock store, but not the ledger.
+    #[error("the lock store {lock} is shared between machines, but the ledger {ledger} is not")]
+    LocalLedger {
+        /// The lock store, without passwords.
+        lock: String,
+        /// The ledger, without passwords.
+        ledger: String,
+    },
+}
+
+impl ConfigError {
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> String {
+        match self {
+            Self::Value { name, origin, .. } => format!("correct {name} in {origin}"),
+            Self::NotBuilt { name, origin, .. } => format!(
+                "unset {name} in {origin}, or use a file: --url sqlite:///var/lib/bidlock.db"
+            ),
+            Self::File { hint, .. } => (*hint).to_owned(),
+            Self::NoHome => "set HOME, or name a file: --url sqlite:///var/lib/bidlock.db".into(),
+            Self::LocalLedger { .. } => "name a ledger that all machines reach \
+                                         (BIDLOCK_LEDGER_URL), or say --local-ledger if only \
+                                         this machine bids"
+                .into(),
+        }
+    }
+}
+
+/// A setting and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Setting<T> {
+    /// What it is.
+    pub(crate) value: T,
+    /// The variable that set it.
+    pub(crate) name: &'static str,
+    /// Where that variable was found.
+    pub(crate) origin: Origin,
+}
+
+impl<T: Display> Display for Setting<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.value, self.origin)
+    }
+}
+
+/// All settings.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// The lock store.
+    pub(crate) lock: Setting<Store>,
+    /// The bid ledger.
+    pub(crate) ledger: Setting<Store>,
+    /// The text before every key.
+    pub(crate) prefix: Setting<Prefix>,
+    /// Whether a ledger of this machine only is meant.
+    pub(crate) local_ledger: Setting<bool>,
+    /// What people should know about how these were found.
+    pub(crate) notes: Vec<String>,
+}
+
+const FLAG_URL: &str = "--url";
+const FLAG_LEDGER: &str = "--ledger-url";
+
+impl Config {
+    /// Merges the settings.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the variable, its value, and what is accepted.
+    pub(crate) fn load(flags: &Global, environment: &Environment) -> Result<Self, ConfigError> {
+        let sources = Sources::read(flags, environment)?;
+        let mut notes = Vec::new();
+        let lock = lock_store(flags, &sources, &mut notes)?;
+        let ledger = ledger_store(flags, &sources, &lock)?;
+        let prefix = prefix(flags, &sources)?;
+        let local_ledger = local_ledger(flags, &sources)?;
+        Ok(Self { lock, ledger, prefix, local_ledger, notes })
+    }
+
+    /// Refuses a lock store that several machines share beside a ledger that they do not: two
+    /// machines would each see an empty ledger.
+    ///
+    /// # Errors
+    /// [`ConfigError::LocalLedger`], before anything is contacted.
+    pub(crate) fn check_bidding(&self) -> Result<(), ConfigError> {
+        if self.lock.value.is_shared() && !self.ledger.value.is_shared() && !self.local_ledger.value
+        {
+            return Err(ConfigError::LocalLedger {
+                lock: self.lock.value.to_string(),
+                ledger: self.ledger.value.to_string(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The lock store's URL, when this build can talk to it.
+    ///
+    /// # Errors
+    /// [`ConfigError::NotBuilt`].
+    pub(crate) fn lock_url(&self) -> Result<String, ConfigError> {
+        built(&self.lock)
+    }
+
+    /// The ledger's URL, when this build can talk to it.
+    ///
+    /// # Errors
+    /// [`ConfigError::NotBuilt`].
+    pub(crate) fn ledger_url(&self) -> Result<String, ConfigError> {
+        built(&self.ledger)
+    }
+}
+
+fn built(store: &Setting<Store>) -> Result<String, ConfigError> {
+    match &store.value {
+        Store::Sqlite { .. } | Store::Memory => Ok(store.value.url()),
+        Store::Redis { .. } => Err(not_built(store, "Redis")),
+        Store::Postgres { .. } => Err(not_built(store, "PostgreSQL")),
+    }
+}
+
+fn not_built(store: &Setting<Store>, backend: &'static str) -> ConfigError {
+    ConfigError::NotBuilt {
+        name: store.name,
+        value: store.value.to_string(),
+        origin: store.origin.clone(),
+        backend,
+    }
+}
+
+fn lock_store(
+    flags: &Global,
+    sources: &Sources,
+    notes: &mut Vec<String>,
+) -> Result<Setting<Store>, ConfigError> {
+    const PARTS: [&str; 4] = ["REDIS_HOST", "REDIS_PORT", "REDIS_DB", "REDIS_PASSWORD"];
+    let own = sources.flag_or(FLAG_URL, flags.url.as_deref(), "BIDLOCK_URL");
+    if let Some(found) = own.or_else(|| sources.variable("REDIS_URL")) {
+        if found.name == "REDIS_URL" {
+            let more: Vec<_> =
+                PARTS.into_iter().filter(|n| sources.variable(n).is_some()).collect();
+            if !more.is_empty() {
+                notes.push(format!("REDIS_URL is used; {} is not", more.join(", ")));
+            }
+        }
+        return read(&found, Store::lock);
+    }
+    let parts = PARTS.map(|name| sources.variable(name));
+    if parts.iter().any(Option::is_some) {
+        return redis_from_parts(parts);
+    }
+    let path = sources.state_file()?;
+    notes.push(format!("nothing names a lock store: using {}", path.display()));
+    let value = Store::Sqlite { path, default: true };
+    Ok(Setting { value, name: "BIDLOCK_URL", origin: Origin::Default })
+}
+
+/// Builds the Redis store that `REDIS_HOST` and its siblings mean.
+fn redis_from_parts(parts: [Option<Found>; 4]) -> Result<Setting<Store>, ConfigError> {
+    let [host, port, database, password] = parts;
+    let number = |found: &Option<Found>, least: u16, standard: u16| match found {
+        None => Ok(standard),
+        Some(found) => found
+            .text
+            .parse()
+            .ok()
+            .filter(|n| *n >= least)
+            .ok_or_else(|| found.refuse(format!("not a number from {least} to {}", u16::MAX))),
+    };
+    let port_number = number(&port, 1, 6379)?;
+    let database_number = number(&database, 0, 0)?;
+    let host_name = host.as_ref().map_or("localhost", |found| found.text.as_str());
+    let secret = if password.is_some() { ":***@" } else { "" };
+    let shown = format!("redis://{secret}{host_name}:{port_number}/{database_number}");
+    let named = [host, port, database, password].into_iter().flatten().next();
+    let (name, origin) =
+        named.map_or(("REDIS_HOST", Origin::Default), |found| (found.name, found.origin));
+    Ok(Setting { value: Store::Redis { shown }, name, origin })
+}
+
+fn ledger_store(
+    flags: &Global,
+    sources: &Sources,
+    lock: &Setting<Store>,
+) -> Result<Setting<Store>, ConfigError> {
+    let found = sources.flag_or(FLAG_LEDGER, flags.ledger_url.as_deref(), "BIDLOCK_LEDGER_URL");
+    if let Some(found) = found {
+        return read(&found, Store::ledger);
+    }
+    let value = match &lock.value {
+        file @ Store::Sqlite { .. } => file.clone(),
+        _ => Store::Sqlite { path: sources.state_file()?, default: true },
+    };
+    Ok(Setting { value, name: "BIDLOCK_LEDGER_URL", origin: Origin::Default })
+}
+
+fn read(
+    found: &Found,
+    parse: impl FnOnce(&str) -> Result<Store, String>,
+) -> Result<Setting<Store>, ConfigError> {
+    let value = parse(&found.text).map_err(|why| ConfigError::Value {
+        name: found.name,
+        value: store::masked(&found.text),
+        origin: found.origin.clone(),
+        why,
+    })?;
+    Ok(Setting { value, name: found.name, origin: found.origin.clone() })
+}
+
+fn prefix(flags: &Global, sources: &Sources) -> Result<Setting<Prefix>, ConfigError> {
+    match sources.flag_or("--prefix", flags.prefix.as_deref(), "BIDLOCK_PREFIX") {
+        None => Ok(Setting {
+            value: Prefix::default(),
+            name: "BIDLOCK_PREFIX",
+            origin: Origin::Default,
+        }),
+        Some(found) => {
+            let value = Prefix::new(&found.text).map_err(|refused| found.refuse(refused.why))?;
+            Ok(Setting { value, name: found.name, origin: found.origin })
+        }
+    }
+}
+
+fn local_ledger(flags: &Global, sources: &Sources) -> Result<Setting<bool>, ConfigError> {
+    let name = "BIDLOCK_LOCAL_LEDGER";
+    if flags.local_ledger {
+        return Ok(Setting { value: true, name: "--local-ledger", origin: Origin::Flag });
+    }
+    let Some(found) = sources.variable(name) else {
+        return Ok(Setting { value: false, name, origin: Origin::Default });
+    };
+    let value = match found.text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => true,
+        "0" | "false" | "no" | "off" => false,
+        _ => return Err(found.refuse("write 1 or 0".to_owned())),
+    };
+    Ok(Setting { value, name, origin: found.origin })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fmt::{self, Display};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::ConfigError;
+use crate::args::Global;
+
+/// Where a setting was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// On the command line.
+    Flag,
+    /// In the environment.
+    Environment,
+    /// In a file of settings.
+    File(PathBuf),
+    /// Nowhere.
+    Default,
+}
+
+impl Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag => f.write_str("the command line"),
+            Self::Environment => f.write_str("the environment"),
+            Self::File(path) => Display::fmt(&path.display(), f),
+            Self::Default => f.write_str("the default"),
+        }
+    }
+}
+
+/// What surrounds the process, handed in so that tests need not change it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Environment {
+    /// The variables.
+    pub(crate) variables: HashMap<OsString, OsString>,
+    /// The folder that relative paths start from.
+    pub(crate) folder: PathBuf,
+}
+
+impl Environment {
+    /// Reads the real one. Where the folder is gone, relative paths will fail by themselves.
+    pub(crate) fn read() -> Self {
+        Self {
+            variables: std::env::vars_os().collect(),
+            folder: std::env::current_dir().unwrap_or_default(),
+        }
+    }
+
+    /// A variable; an empty one counts as unset.
+    fn get(&self, name: &str) -> Option<&OsString> {
+        self.variables.get(&OsString::from(name)).filter(|value| !value.is_empty())
+    }
+}
+
+/// A value, and the variable that has it.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) name: &'static str,
+    pub(super) text: String,
+    pub(super) origin: Origin,
+}
+
+impl Found {
+    /// Refuses the value; a password is not repeated.
+    pub(super) fn refuse(&self, why: String) -> ConfigError {
+        ConfigError::Value {
+            name: self.name,
+            value: self.text.clone(),
+            origin: self.origin.clone(),
+            why,
+        }
+    }
+}
+
+/// The environment, with the file of settings behind it.
+#[derive(Debug)]
+pub(super) struct Sources<'a> {
+    environment: &'a Environment,
+    file: Option<(PathBuf, HashMap<String, String>)>,
+}
+
+impl<'a> Sources<'a> {
+    /// Reads the file of settings, where there is one.
+    pub(super) fn read(flags: &Global, environment: &'a Environment) -> Result<Self, ConfigError> {
+        let file = match (&flags.env_file, flags.no_env_file) {
+            (_, true) => None,
+            (Some(path), false) => {
+                let found = read_file(path)?;
+                Some(found.ok_or_else(|| ConfigError::File {
+                    path: path.clone(),
+                    why: "there is no such file".to_owned(),
+                    hint: "correct --env-file, or leave it out",
+                })?)
+            }
+            (None, false) => read_file(&environment.folder.join(".env"))?,
+        };
+        Ok(Self { environment, file })
+    }
+
+    /// A flag's value, else the variable's.
+    pub(super) fn flag_or(
+        &self,
+        flag: &'static str,
+        value: Option<&str>,
+        variable: &'static str,
+    ) -> Option<Found> {
+        match value {
+            // An empty flag is no slip of a deployment, but of the one who typed it.
+            Some(text) => Some(Found { name: flag, text: text.to_owned(), origin: Origin::Flag }),
+            None => self.variable(variable),
+        }
+    }
+
+    /// A variable, from the environment or else the file; an empty one counts as unset.
+    pub(super) fn variable(&self, name: &'static str) -> Option<Found> {
+        if let Some(value) = self.environment.get(name) {
+            let text = value.to_string_lossy().into_owned();
+            return Some(Found { name, text, origin: Origin::Environment });
+        }
+        let (path, pairs) = self.file.as_ref()?;
+        let text = pairs.get(name).filter(|text| !text.is_empty())?.clone();
+        Some(Found { name, text, origin: Origin::File(path.clone()) })
+    }
+
+    /// The embedded file in the user's state folder.
+    pub(super) fn state_file(&self) -> Result<PathBuf, ConfigError> {
+        let absolute = |name: &str| {
+            self.environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute())
+        };
+        // Source: XDG Base Directory Specification 0.8: a relative XDG path is ignored.
+        let folder = absolute("XDG_STATE_HOME")
+            .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+            .ok_or(ConfigError::NoHome)?;
+        Ok(folder.join("bidlock").join("bidlock.db"))
+    }
+}
+
+type Pairs = (PathBuf, HashMap<String, String>);
+
+/// Reads a file of `NAME=value` lines; `None` when it is not there.
+fn read_file(path: &Path) -> Result<Option<Pairs>, ConfigError> {
+    const HINT: &str = "correct the file, or ignore it with --no-env-file";
+    let refuse = |why: String| ConfigError::File { path: path.to_owned(), why, hint: HINT };
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(e) => return Err(refuse(format!("cannot be read: {e}"))),
+    };
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let before = &e.as_bytes()[..e.utf8_error().valid_up_to()];
+        let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+        refuse(format!("line {line}: not UTF-8"))
+    })?;
+    let mut pairs = HashMap::new();
+    for pair in dotenvy::from_read_iter(text.as_bytes()) {
+        match pair {
+            // The first of two lines counts, as in the tools that also read this file.
+            Ok((name, value)) => {
+                pairs.entry(name).or_insert(value);
+            }
+            Err(dotenvy::Error::LineParse(line, _)) => {
+                // The line itself may hold a password: only its number is shown.
+                let number = line_number(&text, &line);
+                return Err(refuse(format!("line {number}: not of the form NAME=value")));
+            }
+            Err(e) => return Err(refuse(format!("cannot be read: {e}"))),
+        }
+    }
+    Ok(Some((path.to_owned(), pairs)))
+}
+
+/// The number of the line that the parser could not read; one that spans lines counts from
+/// where it starts.
+fn line_number(text: &str, bad: &str) -> usize {
+    let first = bad.lines().next().unwrap_or_default().trim();
+    text.lines().position(|line| line.trim() == first).map_or(1, |index| index + 1)
+}

@@ -1,0 +1,177 @@
+use std::ffi::OsString;
+use std::fs;
+
+use super::*;
+use crate::args::{Cli, Global};
+
+fn flags(line: &str) -> Global {
+    let words = std::iter::once("bidlock").chain(line.split_whitespace()).chain(["health"]);
+    Cli::read(words.map(OsString::from).collect()).unwrap().global
+}
+
+fn environment(pairs: &[(&str, &str)]) -> Environment {
+    let home = [("HOME", "/home/u")];
+    let pairs = home.iter().chain(pairs);
+    Environment {
+        variables: pairs.map(|(n, v)| (OsString::from(n), OsString::from(v))).collect(),
+        folder: "/nonexistent".into(),
+    }
+}
+
+fn load(line: &str, pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    Config::load(&flags(line), &environment(pairs))
+}
+
+#[test]
+fn with_nothing_set_the_embedded_file_is_used_and_said_so() {
+    let config = load("", &[]).unwrap();
+    let file = "sqlite:///home/u/.local/state/bidlock/bidlock.db";
+    assert_eq!(config.lock_url().unwrap(), file);
+    assert_eq!(config.ledger_url().unwrap(), file);
+    assert_eq!(config.lock.origin, Origin::Default);
+    assert!(config.notes[0].contains("/home/u/.local/state/bidlock/bidlock.db"));
+
+    let state = load("", &[("XDG_STATE_HOME", "/state")]).unwrap();
+    assert_eq!(state.lock_url().unwrap(), "sqlite:///state/bidlock/bidlock.db");
+    let relative = load("", &[("XDG_STATE_HOME", "state")]).unwrap();
+    assert_eq!(relative.lock_url().unwrap(), file);
+}
+
+#[test]
+fn without_a_home_the_error_shows_the_way_out() {
+    let refused = load("", &[("HOME", "")]).unwrap_err();
+    assert_eq!(refused, ConfigError::NoHome);
+    assert!(refused.hint().contains("--url"));
+    assert!(load("--url sqlite:///x.db", &[("HOME", "")]).is_ok());
+}
+
+#[test]
+fn flags_beat_the_environment_which_beats_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(".env");
+    fs::write(&file, "# settings\nexport BIDLOCK_URL=sqlite:///file.db\nBIDLOCK_PREFIX='p'\n")
+        .unwrap();
+    let mut surroundings = environment(&[]);
+    surroundings.folder = folder.path().to_owned();
+
+    let config = Config::load(&flags(""), &surroundings).unwrap();
+    assert_eq!(config.lock_url().unwrap(), "sqlite:///file.db");
+    assert_eq!(config.lock.origin, Origin::File(file.clone()));
+    assert_eq!(config.prefix.value.as_str(), "p");
+    assert_eq!(config.ledger_url().unwrap(), "sqlite:///file.db");
+
+    surroundings.variables.insert("BIDLOCK_URL".into(), "sqlite:///env.db".into());
+    let config = Config::load(&flags(""), &surroundings).unwrap();
+    assert_eq!(config.lock_url().unwrap(), "sqlite:///env.db");
+    assert_eq!(config.lock.origin, Origin::Environment);
+
+    let config = Config::load(&flags("--url sqlite:flag.db"), &surroundings).unwrap();
+    assert_eq!(config.lock_url().unwrap(), "sqlite:flag.db");
+
+    // An empty variable counts as unset, so the file's is used.
+    surroundings.variables.insert("BIDLOCK_URL".into(), "".into());
+    let config = Config::load(&flags(""), &surroundings).unwrap();
+    assert_eq!(config.lock_url().unwrap(), "sqlite:///file.db");
+    let config = Config::load(&flags("--no-env-file"), &surroundings).unwrap();
+    assert_eq!(config.lock.origin, Origin::Default);
+}
+
+#[test]
+fn a_bad_file_of_settings_names_file_and_line_but_no_content() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(".env");
+    fs::write(&file, "A=1\n\nthis is s3cret\n").unwrap();
+    let mut surroundings = environment(&[]);
+    surroundings.folder = folder.path().to_owned();
+    let refused = Config::load(&flags(""), &surroundings).unwrap_err();
+    let text = refused.to_string();
+    assert!(text.contains(".env") && text.contains("line 3"), "{text}");
+    assert!(!text.contains("s3cret"), "{text}");
+    assert!(refused.hint().contains("--no-env-file"));
+
+    fs::write(&file, b"A=1\nB=\xff\n").unwrap();
+    let text = Config::load(&flags(""), &surroundings).unwrap_err().to_string();
+    assert!(text.contains("line 2: not UTF-8"), "{text}");
+
+    let missing = Config::load(&flags("--env-file /nonexistent/env"), &surroundings);
+    assert!(missing.unwrap_err().to_string().contains("no such file"));
+}
+
+#[test]
+fn slashes_collapse_and_relative_paths_stay_relative() {
+    for (url, canonical) in [
+        ("sqlite:///a/b.db", "sqlite:///a/b.db"),
+        ("sqlite:////a/b.db", "sqlite:///a/b.db"),
+        ("sqlite:/a/b.db", "sqlite:///a/b.db"),
+        ("sqlite:b.db", "sqlite:b.db"),
+        ("SQLITE:b.db", "sqlite:b.db"),
+        ("memory:", "memory:"),
+        ("memory://", "memory:"),
+    ] {
+        let config = load("", &[("BIDLOCK_URL", url)]).unwrap();
+        assert_eq!(config.lock_url().unwrap(), canonical, "{url}");
+    }
+}
+
+#[test]
+fn a_bad_url_names_variable_value_and_what_is_accepted() {
+    for url in
+        ["mysql://h/db", "x.db", "sqlite:", "sqlite:///", "sqlite:///a/", "sqlite://a", "memory:x"]
+    {
+        let refused = load("", &[("BIDLOCK_URL", url)]).unwrap_err().to_string();
+        for part in ["BIDLOCK_URL", url, "the environment", "sqlite:///PATH"] {
+            assert!(refused.contains(part), "{part}: {refused}");
+        }
+    }
+    let refused = load("--url=", &[]).unwrap_err().to_string();
+    assert!(refused.contains("--url") && refused.contains("empty"), "{refused}");
+    let ledger = load("--ledger-url memory:", &[]).unwrap_err().to_string();
+    assert!(ledger.contains("outlive"), "{ledger}");
+}
+
+#[test]
+fn redis_names_are_understood_and_refused_without_the_password() {
+    for pairs in [
+        &[("REDIS_URL", "redis://u:s3cret@h:6379/0")][..],
+        &[("REDIS_HOST", "h"), ("REDIS_PASSWORD", "s3cret")],
+        &[("REDIS_PASSWORD", "s3cret")],
+        &[("BIDLOCK_URL", "rediss://:s3cret@h?password=s3cret")],
+        &[("BIDLOCK_URL", "redis://u:s3cret/@x@h")],
+    ] {
+        let config = load("", pairs).unwrap();
+        let refused = config.lock_url().unwrap_err();
+        assert!(matches!(refused, ConfigError::NotBuilt { backend: "Redis", .. }));
+        let text = format!("{refused} {} {config:?}", refused.hint());
+        assert!(text.contains("not in this build yet") && text.contains("***"), "{text}");
+        assert!(!text.contains("s3cret"), "{text}");
+    }
+    let bad = load("", &[("REDIS_PORT", "70000")]).unwrap_err().to_string();
+    assert!(bad.contains("REDIS_PORT") && bad.contains("70000"), "{bad}");
+    let both = load("", &[("REDIS_URL", "redis://h"), ("REDIS_DB", "1")]).unwrap();
+    assert!(both.notes[0].contains("REDIS_DB"));
+    let own = load("", &[("BIDLOCK_URL", "sqlite:x.db"), ("REDIS_URL", "redis://h")]).unwrap();
+    assert_eq!(own.lock_url().unwrap(), "sqlite:x.db");
+}
+
+#[test]
+fn a_bad_url_never_shows_its_password() {
+    for url in ["redis//u:s3cret@h", "mysql://u:s3cret@h/db", "http://u:s3:cret@h", "u:s3cret@h"] {
+        let refused = load("", &[("BIDLOCK_URL", url)]).unwrap_err().to_string();
+        assert!(!refused.contains("cret"), "{refused}");
+    }
+}
+
+#[test]
+fn a_shared_lock_store_beside_a_local_ledger_must_be_meant() {
+    let redis = ("BIDLOCK_URL", "redis://h");
+    let refused = load("", &[redis]).unwrap().check_bidding().unwrap_err();
+    assert!(refused.hint().contains("--local-ledger"));
+    assert!(load("--local-ledger", &[redis]).unwrap().check_bidding().is_ok());
+    let said = load("", &[redis, ("BIDLOCK_LOCAL_LEDGER", "1")]).unwrap();
+    assert!(said.check_bidding().is_ok());
+    let shared = load("", &[redis, ("BIDLOCK_LEDGER_URL", "postgres://h/db")]).unwrap();
+    assert!(shared.check_bidding().is_ok());
+    assert!(load("", &[]).unwrap().check_bidding().is_ok());
+    let bad = load("", &[("BIDLOCK_LOCAL_LEDGER", "maybe")]).unwrap_err().to_string();
+    assert!(bad.contains("BIDLOCK_LOCAL_LEDGER") && bad.contains("maybe"), "{bad}");
+}

@@ -1,0 +1,203 @@
+//! Exit codes, and the one place where every failure gets its own.
+
+use bidlock_core::{BackendError, InvalidValue, Refusal};
+use serde_json::json;
+
+use crate::child::CannotRun;
+use crate::config::ConfigError;
+use crate::output::{Output, visible};
+
+/// The exit codes of bidlock's own. Source of the numbers: `sysexits.h`, and shells for 126, 127.
+pub(crate) mod code {
+    /// The command line is wrong.
+    pub(crate) const USAGE: u8 = 2;
+    /// Placed, refused or withdrawn before.
+    pub(crate) const DECIDED: u8 = 10;
+    /// An outcome is unknown.
+    pub(crate) const IN_DOUBT: u8 = 11;
+    /// The marketplace refused.
+    pub(crate) const REFUSED: u8 = 12;
+    /// Nothing was sent.
+    pub(crate) const NOT_SENT: u8 = 13;
+    /// The posting was seen too long ago.
+    pub(crate) const STALE: u8 = 14;
+    /// A store cannot be reached.
+    pub(crate) const UNAVAILABLE: u8 = 69;
+    /// Somebody else held the key for the whole wait.
+    pub(crate) const BUSY: u8 = 75;
+    /// The lease was lost.
+    pub(crate) const LOST: u8 = 76;
+    /// A store denies permission.
+    pub(crate) const PERMISSION: u8 = 77;
+    /// The configuration is wrong.
+    pub(crate) const CONFIG: u8 = 78;
+}
+
+/// Why bidlock did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// The exit code.
+    pub(crate) code: u8,
+    /// What it is, for programs.
+    pub(crate) kind: &'static str,
+    /// What it is, for people.
+    pub(crate) message: String,
+    /// What lies under it, outermost first.
+    pub(crate) causes: Vec<String>,
+    /// The way out.
+    pub(crate) hint: Option<String>,
+    /// Whether the same call can succeed later without anybody mending anything.
+    pub(crate) retryable: bool,
+}
+
+impl Failure {
+    /// A failure without causes.
+    pub(crate) fn new(code: u8, kind: &'static str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { code, kind, message, causes: vec![], hint: None, retryable: false }
+    }
+
+    /// With the way out.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// One that can succeed later by itself.
+    pub(crate) fn retryable(mut self, retryable: bool) -> Self {
+        self.retryable = retryable;
+        self
+    }
+
+    /// With what lies under it.
+    fn because_of(mut self, error: &dyn std::error::Error) -> Self {
+        let mut next = error.source();
+        while let Some(cause) = next {
+            self.causes.push(cause.to_string());
+            next = cause.source();
+        }
+        self
+    }
+
+    /// Writes it to stderr: for people, or as one JSON object.
+    pub(crate) fn report(&self, output: &Output) {
+        if output.json {
+            let message = [std::slice::from_ref(&self.message), &self.causes].concat().join(": ");
+            let object = json!({
+                "code": self.code,
+                "kind": self.kind,
+                "message": message,
+                "hint": self.hint,
+                "retryable": self.retryable,
+            });
+            output.stderr(&format!("{object}\n"));
+            return;
+        }
+        let mut text = format!("{} {}\n", output.paint("1;31", "error:"), visible(&self.message));
+        for cause in &self.causes {
+            text.push_str(&format!("  caused by: {}\n", visible(cause)));
+        }
+        if let Some(hint) = &self.hint {
+            text.push_str(&format!("{} {}\n", output.paint("1;36", "hint:"), visible(hint)));
+        }
+        output.stderr(&text);
+    }
+}
+
+impl From<CannotRun> for Failure {
+    fn from(error: CannotRun) -> Self {
+        let (kind, hint) = match &error {
+            CannotRun::Empty | CannotRun::NotFound { .. } => {
+                ("command_not_found", "check the spelling and PATH, or give the path of the file")
+            }
+            CannotRun::NotRunnable { .. } => {
+                ("command_not_runnable", "check `chmod +x` and the first line of the file")
+            }
+        };
+        Self::new(error.code(), kind, error.to_string()).hint(hint)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let kind = match &error {
+            ConfigError::NotBuilt { .. } => "backend_not_built",
+            ConfigError::LocalLedger { .. } => "local_ledger",
+            _ => "config",
+        };
+        Self::new(code::CONFIG, kind, error.to_string()).hint(error.hint())
+    }
+}
+
+impl From<InvalidValue> for Failure {
+    fn from(error: InvalidValue) -> Self {
+        Self::new(code::USAGE, "invalid", error.to_string())
+            .hint("correct the value; nothing was changed")
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        let (code, kind) = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => (code::PERMISSION, "permission"),
+            _ => (code::UNAVAILABLE, "system"),
+        };
+        Self::new(code, kind, error.to_string()).because_of(&error)
+    }
+}
+
+impl From<BackendError> for Failure {
+    fn from(error: BackendError) -> Self {
+        let (code, kind, hint) = match &error {
+            BackendError::Unreachable { .. } => unreachable_store(),
+            BackendError::Unknown { .. } => (
+                code::UNAVAILABLE,
+                "unknown",
+                "it may have taken effect; look with `bidlock locks` before asking again",
+            ),
+            BackendError::TooLate { .. } => {
+                (code::UNAVAILABLE, "too_late", "the store is slow; nothing was done, ask again")
+            }
+            BackendError::Refused { reason, endpoint, .. } => refused(reason, endpoint.as_str()),
+            _ => (code::UNAVAILABLE, "store", "see the message of the store"),
+        };
+        Self::new(code, kind, error.to_string())
+            .hint(hint)
+            .retryable(error.is_retryable())
+            .because_of(&error)
+    }
+}
+
+const fn unreachable_store() -> (u8, &'static str, &'static str) {
+    (code::UNAVAILABLE, "unreachable", "check the store with `bidlock health`; nothing was done")
+}
+
+/// Sorts a store's own refusal.
+fn refused(reason: &Refusal, endpoint: &str) -> (u8, &'static str, &'static str) {
+    match reason {
+        Refusal::Permission(_) => {
+            (code::PERMISSION, "permission", "check the rights of this user, or name another store")
+        }
+        // A file that may not be written lacks a right; a server that takes no writes does not.
+        Refusal::ReadOnly(_) if endpoint.starts_with("sqlite:") => {
+            (code::PERMISSION, "read_only", "make the file and its folder writable for this user")
+        }
+        Refusal::ReadOnly(_) => (code::UNAVAILABLE, "read_only", "name the primary, not a replica"),
+        Refusal::Full(_) => (code::UNAVAILABLE, "full", "make room, then try again"),
+        Refusal::Corrupt(_) => (
+            code::UNAVAILABLE,
+            "corrupt",
+            "keep the file for a look at it, and name another one or restore a copy",
+        ),
+        Refusal::WrongType(_) => {
+            (code::CONFIG, "wrong_type", "something else uses the key: set another --prefix")
+        }
+        Refusal::NotReady(_) => (code::UNAVAILABLE, "not_ready", "try again in a moment"),
+        Refusal::Newer(_) => (code::CONFIG, "newer", "use the newer bidlock on this store"),
+        Refusal::Limit(_) => (code::UNAVAILABLE, "limit", "see the message for the bound"),
+        _ => (code::UNAVAILABLE, "refused", "see the message of the store"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

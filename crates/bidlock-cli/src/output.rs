@@ -1,0 +1,131 @@
+//! What bidlock says, and where: data on stdout, everything else on stderr.
+
+mod table;
+pub(crate) mod time;
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde_json::Value;
+
+use crate::args::{Color, Global};
+pub(crate) use table::{Cell, Table};
+
+/// Where and how to write.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    /// One JSON object per line.
+    pub(crate) json: bool,
+    quiet: bool,
+    color_out: bool,
+    color_err: bool,
+    terminal: bool,
+}
+
+impl Output {
+    /// Looks at the flags, the terminal and the environment's wishes about colours.
+    pub(crate) fn new(flags: &Global) -> Self {
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        // Source: no-color.org.
+        let color = |terminal: bool| match flags.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => terminal && !dumb && !set("NO_COLOR"),
+        };
+        let terminal = io::stdout().is_terminal();
+        Self {
+            json: flags.json,
+            quiet: flags.quiet,
+            color_out: color(terminal),
+            color_err: color(io::stderr().is_terminal()),
+            terminal,
+        }
+    }
+
+    /// Whether people look at stdout.
+    pub(crate) const fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// Whether stderr takes colours.
+    pub(crate) const fn colors_stderr(&self) -> bool {
+        self.color_err
+    }
+
+    /// Writes data; a reader that has gone is no error of ours.
+    ///
+    /// # Errors
+    /// The system's error when stdout takes nothing, such as a full disk.
+    #[expect(clippy::unused_self, reason = "all writing goes through one place")]
+    pub(crate) fn data(&self, text: &str) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Writes one object to stdout.
+    ///
+    /// # Errors
+    /// As for [`Output::data`].
+    pub(crate) fn object(&self, object: &Value) -> io::Result<()> {
+        self.data(&format!("{object}\n"))
+    }
+
+    /// Writes a table: aligned for people, with tabs between for programs.
+    ///
+    /// # Errors
+    /// As for [`Output::data`].
+    pub(crate) fn table(&self, table: &Table) -> io::Result<()> {
+        let text = if self.terminal { table.aligned(self.color_out) } else { table.tabbed() };
+        self.data(&text)
+    }
+
+    /// Tells people on stderr what happened, unless they asked for silence or for JSON.
+    pub(crate) fn say(&self, text: &str) {
+        if !self.quiet && !self.json {
+            self.stderr(&format!("{}\n", visible(text)));
+        }
+    }
+
+    /// Writes to stderr whatever it is; there is nobody to tell when that fails.
+    #[expect(clippy::unused_self, reason = "all writing goes through one place")]
+    pub(crate) fn stderr(&self, text: &str) {
+        io::stderr().lock().write_all(text.as_bytes()).unwrap_or_default();
+    }
+
+    /// Paints a word for stderr.
+    pub(crate) fn paint(&self, style: &str, text: &str) -> String {
+        if self.color_err { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// The text in one line, without what could move the cursor or play with the terminal.
+pub(crate) fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || is_bidi(c) {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// Characters that turn the direction of what follows. Source: UAX9 §2.
+const fn is_bidi(c: char) -> bool {
+    matches!(c, '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_plays_with_the_terminal_is_spelled_out() {
+        assert_eq!(visible("job \x1b[31m\n"), "job \\u{1b}[31m\\u{a}");
+        assert_eq!(visible("späť 🚀"), "späť 🚀");
+    }
+}
