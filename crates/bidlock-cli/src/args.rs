@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
 pub(crate) use commands::{
-    AcquireArgs, AuditArgs, BidArgs, BidsArgs, Command, HoldArgs, LeaseArgs, LockArgs, LocksArgs,
-    RenewArgs, ReopenArgs, ResolveArgs, RevokeArgs, StateName, Target, Wait, WithdrawArgs,
+    AcquireArgs, AuditArgs, BidArgs, BidsArgs, Command, LeaseArgs, LockArgs, LocksArgs, RenewArgs,
+    ReopenArgs, ResolveArgs, RevokeArgs, StateName, Target, Wait, WithdrawArgs,
 };
 
 /// The exit codes, as `bidlock help exit-codes` and the man page print them.

@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bidlock_core::{Clock, Moment};
+use bidlock::{Clock, Moment};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -297,10 +297,7 @@ impl Child {
 }
 
 /// Resolves at the end of the grace time; never, when there is none.
-async fn after(
-    end: Option<bidlock_core::BoxFuture<'_, ()>>,
-    stopping: Option<(Why, Moment)>,
-) -> Why {
+async fn after(end: Option<impl Future<Output = ()>>, stopping: Option<(Why, Moment)>) -> Why {
     match (end, stopping) {
         (Some(end), Some((why, _))) => {
             end.await;

@@ -6,7 +6,7 @@ mod store;
 use std::fmt::{self, Display};
 use std::path::PathBuf;
 
-use bidlock_core::Prefix;
+use bidlock::Prefix;
 
 use crate::args::Global;
 pub(crate) use sources::{Environment, Origin};
@@ -112,6 +112,8 @@ pub(crate) struct Config {
     pub(crate) local_ledger: Setting<bool>,
     /// What people should know about how these were found.
     pub(crate) notes: Vec<String>,
+    /// The file that is used because nothing names a lock store.
+    pub(crate) default_file: Option<PathBuf>,
 }
 
 const FLAG_URL: &str = "--url";
@@ -129,7 +131,11 @@ impl Config {
         let ledger = ledger_store(flags, &sources, &lock)?;
         let prefix = prefix(flags, &sources)?;
         let local_ledger = local_ledger(flags, &sources)?;
-        Ok(Self { lock, ledger, prefix, local_ledger, notes })
+        let default_file = match &lock.value {
+            Store::Sqlite { path, default: true } => Some(path.clone()),
+            _ => None,
+        };
+        Ok(Self { lock, ledger, prefix, local_ledger, notes, default_file })
     }
 
     /// Refuses a lock store that several machines share beside a ledger that they do not: two
@@ -204,7 +210,6 @@ fn lock_store(
         return redis_from_parts(parts);
     }
     let path = sources.state_file()?;
-    notes.push(format!("nothing names a lock store: using {}", path.display()));
     let value = Store::Sqlite { path, default: true };
     Ok(Setting { value, name: "BIDLOCK_URL", origin: Origin::Default })
 }

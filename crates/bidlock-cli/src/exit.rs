@@ -1,6 +1,7 @@
 //! Exit codes, and the one place where every failure gets its own.
 
-use bidlock_core::{BackendError, InvalidValue, Refusal};
+use bidlock::ledger::{LedgerError, State};
+use bidlock::{BackendError, InvalidValue, Refusal};
 use serde_json::json;
 
 use crate::child::CannotRun;
@@ -81,6 +82,9 @@ impl Failure {
 
     /// Writes it to stderr: for people, or as one JSON object.
     pub(crate) fn report(&self, output: &Output) {
+        if self.code == 0 {
+            return;
+        }
         if output.json {
             let message = [std::slice::from_ref(&self.message), &self.causes].concat().join(": ");
             let object = json!({
@@ -139,6 +143,8 @@ impl From<InvalidValue> for Failure {
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         let (code, kind) = match error.kind() {
+            // Who stopped reading knows why.
+            std::io::ErrorKind::BrokenPipe => (0, "broken_pipe"),
             std::io::ErrorKind::PermissionDenied => (code::PERMISSION, "permission"),
             _ => (code::UNAVAILABLE, "system"),
         };
@@ -165,6 +171,73 @@ impl From<BackendError> for Failure {
             .hint(hint)
             .retryable(error.is_retryable())
             .because_of(&error)
+    }
+}
+
+impl From<LedgerError> for Failure {
+    fn from(error: LedgerError) -> Self {
+        let (code, kind, hint) = match &error {
+            LedgerError::Unreachable { .. } => unreachable_store(),
+            LedgerError::Unknown { .. } => (
+                code::UNAVAILABLE,
+                "unknown",
+                "it may have taken effect; look with `bidlock bids` before asking again",
+            ),
+            LedgerError::Refused { reason, endpoint, .. } => refused(reason, endpoint.as_str()),
+            LedgerError::NotFound { .. } => {
+                (code::USAGE, "not_found", "`bidlock bids` lists what is there")
+            }
+            LedgerError::NotAllowed { state, .. } if state.is_decided() => {
+                (code::DECIDED, "not_allowed", "nothing was changed; see `bidlock bids`")
+            }
+            LedgerError::NotAllowed { state: State::Abandoned, .. } => {
+                (code::USAGE, "not_allowed", "nothing was changed; see `bidlock bids`")
+            }
+            LedgerError::NotAllowed { .. } => {
+                (code::IN_DOUBT, "not_allowed", "nothing was changed; see `bidlock bids`")
+            }
+            LedgerError::Invalid(value) => return value.clone().into(),
+            _ => (code::UNAVAILABLE, "ledger", "see the message of the ledger"),
+        };
+        let mut message = error.to_string();
+        if let LedgerError::NotAllowed { until: Some(until), .. } = &error {
+            message.push_str(&format!("; allowed from {}", crate::output::time::rfc3339(*until)));
+        }
+        Self::new(code, kind, message).hint(hint).retryable(error.is_retryable()).because_of(&error)
+    }
+}
+
+impl From<bidlock::Error> for Failure {
+    fn from(error: bidlock::Error) -> Self {
+        use bidlock::Error;
+        let retryable = error.is_retryable();
+        let (code, kind, hint) = match error {
+            Error::Held { .. } | Error::TimedOut { .. } => {
+                (code::BUSY, "busy", "wait longer with --wait, or see `bidlock locks`")
+            }
+            Error::Lost { .. } | Error::Fenced { .. } => {
+                (code::LOST, "lost", "nothing was done; run the same command again")
+            }
+            Error::Store(error) => return error.into(),
+            Error::Ledger(error) => return error.into(),
+            Error::Invalid(error) => return error.into(),
+            Error::Config(error) => return error.into(),
+            Error::Closed { .. } => (code::UNAVAILABLE, "closed", "run the same command again"),
+            _ => (code::UNAVAILABLE, "other", "see the message"),
+        };
+        Self::new(code, kind, error.to_string()).hint(hint).retryable(retryable)
+    }
+}
+
+impl From<bidlock::ConfigError> for Failure {
+    fn from(error: bidlock::ConfigError) -> Self {
+        let (code, hint) = match &error {
+            bidlock::ConfigError::Platform(_) => {
+                (code::UNAVAILABLE, "the machine has no thread or no /proc to give")
+            }
+            _ => (code::CONFIG, "see `bidlock help` for the URLs that are understood"),
+        };
+        Self::new(code, "config", error.to_string()).hint(hint).because_of(&error)
     }
 }
 

@@ -52,17 +52,16 @@ impl Output {
         self.color_err
     }
 
-    /// Writes data; a reader that has gone is no error of ours.
+    /// Writes data.
     ///
     /// # Errors
-    /// The system's error when stdout takes nothing, such as a full disk.
+    /// The system's error when stdout takes nothing: a full disk, or a reader that has gone,
+    /// which ends bidlock quietly.
     #[expect(clippy::unused_self, reason = "all writing goes through one place")]
     pub(crate) fn data(&self, text: &str) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            other => other,
-        }
+        stdout.write_all(text.as_bytes())?;
+        stdout.flush()
     }
 
     /// Writes one object to stdout.
@@ -86,6 +85,17 @@ impl Output {
     pub(crate) fn say(&self, text: &str) {
         if !self.quiet && !self.json {
             self.stderr(&format!("{}\n", visible(text)));
+        }
+    }
+
+    /// Tells on stderr how a command went that owns stdout: lines for people, or one object.
+    pub(crate) fn report(&self, lines: &[String], object: &Value) {
+        if self.json {
+            self.stderr(&format!("{object}\n"));
+        } else {
+            for line in lines {
+                self.say(line);
+            }
         }
     }
 

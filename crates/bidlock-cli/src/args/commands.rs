@@ -2,7 +2,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bidlock_core::limits;
+use bidlock::limits;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
@@ -338,11 +338,14 @@ pub(crate) enum StateName {
 pub(crate) struct BidsArgs {
     /// Only this marketplace
     pub(crate) marketplace: Option<String>,
-    /// The whole history of this posting
+    /// Only this posting, with its history
     #[arg(requires = "marketplace")]
     pub(crate) posting: Option<String>,
+    /// Only the history of the posting
+    #[arg(long, requires = "posting", conflicts_with = "state")]
+    pub(crate) history: bool,
     /// Only attempts in this state
-    #[arg(long, value_name = "STATE", conflicts_with = "posting")]
+    #[arg(long, value_name = "STATE")]
     pub(crate) state: Option<StateName>,
     /// At most this many
     #[arg(

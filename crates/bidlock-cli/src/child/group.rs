@@ -1,7 +1,7 @@
 use std::fs;
 use std::time::Duration;
 
-use bidlock_core::{Clock, Moment};
+use bidlock::{Clock, Moment};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getsid};

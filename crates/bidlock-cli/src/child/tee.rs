@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use bidlock_core::Clock;
+use bidlock::Clock;
 use tokio::sync::oneshot;
 
 /// The longest line that is kept, in bytes; the rest of a longer one is cut off.

@@ -3,7 +3,7 @@ use std::future::{pending, ready};
 use std::path::Path;
 use std::time::Duration;
 
-use bidlock_core::Platform;
+use bidlock::Platform;
 use tempfile::TempDir;
 
 use super::*;
@@ -14,7 +14,7 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 }
 
 fn platform() -> Platform {
-    bidlock_platform::system().unwrap()
+    bidlock::platform::system().unwrap()
 }
 
 fn shell(script: &str) -> Spec {

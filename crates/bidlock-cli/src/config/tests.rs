@@ -29,7 +29,7 @@ fn with_nothing_set_the_embedded_file_is_used_and_said_so() {
     assert_eq!(config.lock_url().unwrap(), file);
     assert_eq!(config.ledger_url().unwrap(), file);
     assert_eq!(config.lock.origin, Origin::Default);
-    assert!(config.notes[0].contains("/home/u/.local/state/bidlock/bidlock.db"));
+    assert!(config.default_file.unwrap().ends_with(".local/state/bidlock/bidlock.db"));
 
     let state = load("", &[("XDG_STATE_HOME", "/state")]).unwrap();
     assert_eq!(state.lock_url().unwrap(), "sqlite:///state/bidlock/bidlock.db");

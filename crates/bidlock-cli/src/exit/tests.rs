@@ -1,4 +1,4 @@
-use bidlock_core::{Endpoint, Key, Op};
+use bidlock::{Endpoint, Key, Op};
 
 use super::*;
 

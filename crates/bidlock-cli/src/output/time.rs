@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use bidlock_core::WallTime;
+use bidlock::WallTime;
 use jiff::Timestamp;
 
 use crate::args::duration;

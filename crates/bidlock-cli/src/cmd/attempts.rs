@@ -1,0 +1,166 @@
+use bidlock::WallTime;
+use bidlock::ledger::{AttemptInfo, BidQuery, HistoryEntry, Ledger, State, limits};
+use serde_json::{Value, json};
+
+use super::context::{Context, posting_key};
+use crate::args::{BidsArgs, StateName};
+use crate::exit::Failure;
+use crate::output::{Cell, Table, time};
+
+/// Lists attempts, or the history of one posting.
+pub(crate) async fn run(args: BidsArgs, context: &Context) -> Result<u8, Failure> {
+    context.say_default();
+    let ledger = context.ledger().await?;
+    if !args.history {
+        let attempts = all(&ledger, &args).await?;
+        show(&attempts, context)?;
+    }
+    if let (Some(marketplace), Some(posting)) = (&args.marketplace, &args.posting) {
+        // Programs get one kind of line at a time.
+        if args.history || (context.output.is_terminal() && !context.output.json) {
+            let history = ledger.history(&posting_key(marketplace, posting)?).await?;
+            show_history(&history, marketplace, posting, context)?;
+        }
+    }
+    Ok(0)
+}
+
+/// Reads pages until there are enough.
+async fn all(ledger: &Ledger, args: &BidsArgs) -> Result<Vec<AttemptInfo>, Failure> {
+    let mut attempts: Vec<AttemptInfo> = Vec::new();
+    loop {
+        let missing = args.limit.saturating_sub(u32::try_from(attempts.len()).unwrap_or(u32::MAX));
+        if missing == 0 {
+            return Ok(attempts);
+        }
+        let query = BidQuery {
+            marketplace: args.marketplace.clone(),
+            posting: args.posting.clone(),
+            state: args.state.map(state),
+            after: attempts.last().map(|attempt| attempt.id),
+            limit: missing.min(limits::PAGE_MAX),
+        };
+        let page = ledger.bids(&query).await?;
+        let full = page.len() == query.limit as usize;
+        attempts.extend(page);
+        if !full {
+            return Ok(attempts);
+        }
+    }
+}
+
+const fn state(name: StateName) -> State {
+    match name {
+        StateName::Reserved => State::Reserved,
+        StateName::Started => State::Started,
+        StateName::Placed => State::Placed,
+        StateName::Refused => State::Refused,
+        StateName::Unknown => State::Unknown,
+        StateName::Withdrawn => State::Withdrawn,
+        StateName::Abandoned => State::Abandoned,
+    }
+}
+
+fn show(attempts: &[AttemptInfo], context: &Context) -> Result<(), Failure> {
+    if context.output.json {
+        for attempt in attempts {
+            context.output.object(&attempt_json(attempt))?;
+        }
+        return Ok(());
+    }
+    let headings =
+        &["MARKETPLACE", "POSTING", "STATE", "ATTEMPT", "TOKEN", "REFERENCE", "RESERVED", "HOLDER"];
+    let mut table = Table::new(headings);
+    for attempt in attempts {
+        table.row(vec![
+            attempt.marketplace.clone().into(),
+            attempt.posting.clone().into(),
+            state_cell(attempt.state),
+            attempt.id.to_string().into(),
+            attempt.token.to_string().into(),
+            attempt.reference.clone().unwrap_or_else(|| "-".to_owned()).into(),
+            when(attempt.reserved_at, context).into(),
+            attempt.holder.clone().into(),
+        ]);
+    }
+    if attempts.is_empty() {
+        context.output.say("no attempts");
+    } else {
+        context.output.table(&table)?;
+    }
+    Ok(())
+}
+
+fn state_cell(state: State) -> Cell {
+    let style = match state {
+        State::Placed => "32",
+        State::Unknown => "1;31",
+        State::Refused | State::Withdrawn => "33",
+        _ => "",
+    };
+    Cell::colored(state.as_str(), style)
+}
+
+/// The time, with its age where people look.
+fn when(at: WallTime, context: &Context) -> String {
+    if context.output.is_terminal() { time::with_age(at, context.now()) } else { time::rfc3339(at) }
+}
+
+fn show_history(
+    history: &[HistoryEntry],
+    marketplace: &str,
+    posting: &str,
+    context: &Context,
+) -> Result<(), Failure> {
+    let mut table = Table::new(&["TIME", "EVENT", "ATTEMPT", "TOKEN", "BY", "DETAIL"]);
+    for entry in history {
+        if context.output.json {
+            context.output.object(&json!({
+                "seq": entry.seq,
+                "at": time::rfc3339(entry.at),
+                "marketplace": marketplace,
+                "posting": posting,
+                "attempt": entry.attempt.to_string(),
+                "event": entry.event.as_str(),
+                "token": entry.token.map(bidlock::FencingToken::get),
+                "by": entry.by,
+                "detail": entry.detail,
+            }))?;
+        }
+        table.row(vec![
+            time::rfc3339(entry.at).into(),
+            entry.event.as_str().into(),
+            entry.attempt.to_string().into(),
+            entry.token.map_or_else(|| "-".to_owned(), |token| token.to_string()).into(),
+            entry.by.clone().into(),
+            entry.detail.clone().unwrap_or_else(|| "-".to_owned()).into(),
+        ]);
+    }
+    if !context.output.json && !history.is_empty() {
+        if context.output.is_terminal() {
+            context.output.data("\n")?;
+        }
+        context.output.table(&table)?;
+    }
+    Ok(())
+}
+
+/// An attempt for programs.
+pub(crate) fn attempt_json(attempt: &AttemptInfo) -> Value {
+    json!({
+        "marketplace": attempt.marketplace,
+        "posting": attempt.posting,
+        "attempt": attempt.id.to_string(),
+        "state": attempt.state.as_str(),
+        "token": attempt.token.get(),
+        "reference": attempt.reference,
+        "holder": attempt.holder,
+        "reason": attempt.reason,
+        "payload": attempt.payload.map(|payload| payload.to_string()),
+        "seen_at": attempt.seen_at.map(time::rfc3339),
+        "reserved_at": time::rfc3339(attempt.reserved_at),
+        "started_at": attempt.started_at.map(time::rfc3339),
+        "send_by": attempt.send_by.map(time::rfc3339),
+        "decided_at": attempt.decided_at.map(time::rfc3339),
+    })
+}

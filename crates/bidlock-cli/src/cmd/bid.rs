@@ -1,0 +1,231 @@
+mod report;
+
+use std::future::{Future, pending};
+use std::path::Path;
+use std::time::Duration;
+
+use bidlock::ledger::{Fingerprint, Outcome};
+use bidlock::{Begin, BidGuard, BidOptions, Label, OpenBid, Ttl};
+
+use super::context::{Context, interrupted, posting_key, wait_of};
+use crate::args::BidArgs;
+use crate::child::{Child, Ended, Exit, GRACE, Signals, Spec, Why, find_command};
+use crate::exit::{Failure, code};
+use crate::output::time;
+use report::Report;
+
+/// The exit code by which a command says that the marketplace refused.
+const CHILD_REFUSED: i32 = 65;
+/// The exit code by which a command says that nothing was sent.
+const CHILD_NOT_SENT: i32 = 75;
+/// The command is asked to stop so long before its send-by, at which it is killed.
+const STOP_LEAD_MAX: Duration = Duration::from_secs(2);
+
+/// Runs the command that sends a bid, at most once for a posting.
+pub(crate) async fn run(args: BidArgs, context: &Context) -> Result<u8, Failure> {
+    let key = posting_key(&args.marketplace, &args.posting)?;
+    context.config.lock_url()?;
+    context.config.check_bidding()?;
+    let options = options(&args)?;
+    let Some(name) = args.command.first() else {
+        return Err(Failure::new(code::USAGE, "usage", "the command is missing"));
+    };
+    let program = find_command(name)?;
+    let mut signals = Signals::listen()?;
+    let guard = BidGuard::new(context.locker().await?, context.ledger().await?);
+    let begun = tokio::select! {
+        biased;
+        begun = guard.begin(&key, &options) => Ok(begun),
+        signal = signals.stop_asked() => Err(signal),
+    };
+    let done = match begun {
+        Err(signal) => Err(interrupted(signal)),
+        Ok(Err(error)) => Err(error.into()),
+        Ok(Ok(Begin::Not(verdict))) => Ok(Report::of_verdict(&key, &verdict, context)),
+        Ok(Ok(Begin::Started(bid))) => {
+            let spec = spec(&args, program, &bid);
+            submit(bid, &spec, &mut signals, args.submit_timeout, context).await
+        }
+    };
+    context.close(guard.locker()).await;
+    let report = done?;
+    report.show(context);
+    Ok(report.code)
+}
+
+fn options(args: &BidArgs) -> Result<BidOptions, Failure> {
+    let mut options = BidOptions::default()
+        .wait(wait_of(args.hold.wait()))
+        .ttl(Ttl::new(args.hold.ttl)?)
+        .submit_timeout(args.submit_timeout);
+    if let Some(label) = &args.hold.label {
+        options = options.holder_label(Label::new(label)?);
+    }
+    if let Some(seen_at) = args.seen_at {
+        options = options.seen(seen_at, args.max_age);
+    }
+    if let Some(file) = &args.payload {
+        options = options.payload(fingerprint(file)?);
+    }
+    Ok(options)
+}
+
+fn fingerprint(file: &Path) -> Result<Fingerprint, Failure> {
+    let bytes = std::fs::read(file).map_err(|e| {
+        let message = format!("--payload {}: {e}", file.display());
+        Failure::new(code::USAGE, "payload", message).hint("name a file that can be read")
+    })?;
+    Ok(Fingerprint::of(&bytes))
+}
+
+fn spec(args: &BidArgs, program: std::path::PathBuf, bid: &OpenBid) -> Spec {
+    let submission = bid.submission();
+    let key = submission.key();
+    Spec {
+        program,
+        words: args.command.clone(),
+        environment: vec![
+            ("BIDLOCK_ATTEMPT_ID", submission.attempt().to_string()),
+            ("BIDLOCK_TOKEN", submission.token().to_string()),
+            ("BIDLOCK_KEY", key.to_string()),
+            ("BIDLOCK_MARKETPLACE", key.marketplace().to_owned()),
+            ("BIDLOCK_POSTING", key.posting()),
+            ("BIDLOCK_SEND_BY", time::rfc3339(submission.send_by())),
+        ],
+        keep_last_line: args.reference_from_stdout,
+        grace: GRACE,
+    }
+}
+
+/// Runs the command of a started attempt, and keeps how it went.
+async fn submit(
+    bid: OpenBid,
+    spec: &Spec,
+    signals: &mut Signals,
+    timeout: Duration,
+    context: &Context,
+) -> Result<Report, Failure> {
+    if let Some((why, failure)) = hindered(&bid, signals).await {
+        return not_started(bid, why, failure).await;
+    }
+    let clock = context.clock();
+    let child = match Child::start(spec, context.clock()) {
+        Ok(child) => child,
+        Err(error) => {
+            let why = error.to_string();
+            return not_started(bid, &why, error.into()).await;
+        }
+    };
+    // At the send-by the posting may go to another bidder: nothing of the command may run then.
+    let send_by = bid.submission().deadline();
+    let ask_at = send_by - STOP_LEAD_MAX.min(timeout / 10);
+    let stop = at(clock.sleep_until(ask_at));
+    let kill = at(clock.sleep_until(send_by));
+    let ended = child.wait(signals, stop, kill).await;
+    let outcome = match &ended {
+        Ok(ended) => outcome_of(ended),
+        Err(e) => Outcome::Unknown { reason: Some(format!("its end was not seen: {e}")) },
+    };
+    let submission = bid.submission().clone();
+    let outcome = outcome.fitted();
+    match bid.finish(outcome.clone()).await {
+        Ok(placement) => Ok(Report::of_placement(&placement, &outcome, context)),
+        Err(error) => Err(Report::not_recorded(&submission, &outcome, error)),
+    }
+}
+
+async fn at(moment: impl Future<Output = ()>) -> Why {
+    moment.await;
+    Why::Deadline
+}
+
+/// What came up between the start of the attempt and that of the command.
+async fn hindered(bid: &OpenBid, signals: &mut Signals) -> Option<(&'static str, Failure)> {
+    if bid.submission().left().is_zero() {
+        let why = "its send-by passed before the command was started";
+        return Some((why, lost(why)));
+    }
+    tokio::select! {
+        biased;
+        signal = signals.stop_asked() => {
+            Some(("bidlock was asked to stop before the command was started", interrupted(signal)))
+        }
+        reason = bid.lock_lost() => {
+            let why = "the lock was lost before the command was started";
+            Some((why, lost(&format!("{why}: {reason}"))))
+        }
+        () = std::future::ready(()) => None,
+        () = pending() => None,
+    }
+}
+
+fn lost(why: &str) -> Failure {
+    Failure::new(code::LOST, "lost", format!("{why}; nothing was sent"))
+        .hint("run the same command again")
+        .retryable(true)
+}
+
+/// Keeps that nothing was sent; without that the attempt reads as unknown from its send-by on.
+async fn not_started(bid: OpenBid, why: &str, failure: Failure) -> Result<Report, Failure> {
+    let outcome = Outcome::NotSent { reason: Some(why.to_owned()) };
+    if let Err(error) = bid.finish(outcome.fitted()).await {
+        tracing::error!(%error, "that nothing was sent could not be recorded");
+    }
+    Err(failure)
+}
+
+/// What the command's end says. Once it was signalled, only a clear «refused» counts (L4).
+fn outcome_of(ended: &Ended) -> Outcome {
+    match (ended.exit, ended.stopped) {
+        (Exit::Code(0), None) => Outcome::Placed { reference: ended.last_line.clone() },
+        (Exit::Code(CHILD_REFUSED), _) => {
+            Outcome::Refused { reason: Some("the command says so".to_owned()) }
+        }
+        (Exit::Code(CHILD_NOT_SENT), None) => {
+            Outcome::NotSent { reason: Some("the command says so".to_owned()) }
+        }
+        (exit, None) => Outcome::Unknown { reason: Some(format!("the command {exit}")) },
+        (exit, Some(why)) => {
+            let why = match why {
+                Why::Signal(signal) => format!("bidlock got {signal}"),
+                Why::Deadline => "its send-by was over".to_owned(),
+                Why::Lease => "the lock was lost".to_owned(),
+            };
+            Outcome::Unknown { reason: Some(format!("stopped because {why}; the command {exit}")) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::signal::Signal;
+
+    use super::*;
+
+    fn outcome(exit: Exit, stopped: Option<Why>) -> Outcome {
+        outcome_of(&Ended { exit, stopped, last_line: Some("ref".to_owned()) })
+    }
+
+    #[test]
+    fn the_exit_code_says_how_it_went() {
+        let placed = outcome(Exit::Code(0), None);
+        assert_eq!(placed, Outcome::Placed { reference: Some("ref".to_owned()) });
+        assert!(matches!(outcome(Exit::Code(65), None), Outcome::Refused { .. }));
+        assert!(matches!(outcome(Exit::Code(75), None), Outcome::NotSent { .. }));
+        for exit in [Exit::Code(1), Exit::Code(66), Exit::Signal(Signal::SIGKILL)] {
+            assert!(matches!(outcome(exit, None), Outcome::Unknown { .. }), "{exit}");
+        }
+    }
+
+    #[test]
+    fn a_command_that_was_signalled_proves_nothing() {
+        // L4
+        for why in [Why::Signal(Signal::SIGTERM), Why::Deadline] {
+            for exit in
+                [Exit::Code(0), Exit::Code(75), Exit::Code(1), Exit::Signal(Signal::SIGTERM)]
+            {
+                assert!(matches!(outcome(exit, Some(why)), Outcome::Unknown { .. }), "{exit}");
+            }
+        }
+    }
+}

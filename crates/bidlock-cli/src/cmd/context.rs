@@ -1,0 +1,147 @@
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bidlock::ledger::{Ledger, OperatorNote};
+use bidlock::{Clock, Key, Locker, Platform, WallTime};
+use nix::unistd::{User, getuid};
+
+use crate::args::{Global, Target, Wait};
+use crate::config::{Config, Environment, Store};
+use crate::exit::{Failure, code};
+use crate::output::Output;
+
+/// How long bidlock waits at its end for what runs in the background, such as a release.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What every subcommand that needs a store works with.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) config: Config,
+    pub(crate) output: Output,
+    pub(crate) platform: Platform,
+}
+
+impl Context {
+    /// Merges the settings; contacts nothing.
+    pub(crate) fn new(flags: &Global, output: Output) -> Result<Self, Failure> {
+        let config = Config::load(flags, &Environment::read())?;
+        for note in &config.notes {
+            output.say(&format!("note: {note}"));
+        }
+        let platform = bidlock::platform::system()?;
+        Ok(Self { config, output, platform })
+    }
+
+    /// Says which file is used where nothing names one.
+    pub(crate) fn say_default(&self) {
+        if let Some(path) = &self.config.default_file {
+            self.output
+                .say(&format!("note: using {} (set BIDLOCK_URL for another)", path.display()));
+        }
+    }
+
+    /// Opens the lock store.
+    pub(crate) async fn locker(&self) -> Result<Locker, Failure> {
+        let url = self.config.lock_url()?;
+        make_default_folder(&self.config.lock.value)?;
+        let builder = Locker::builder()
+            .prefix(self.config.prefix.value.clone())
+            .platform(self.platform.clone());
+        Ok(builder.connect(&url).await?)
+    }
+
+    /// Opens the ledger.
+    pub(crate) async fn ledger(&self) -> Result<Ledger, Failure> {
+        self.config.ledger_url()?;
+        make_default_folder(&self.config.ledger.value)?;
+        match &self.config.ledger.value {
+            Store::Sqlite { path, .. } => Ok(Ledger::connect_sqlite(path, &self.platform).await?),
+            // `ledger_url` has refused every other store.
+            other => Err(Failure::new(code::CONFIG, "config", format!("{other} is no ledger"))),
+        }
+    }
+
+    /// The wall time.
+    pub(crate) fn now(&self) -> WallTime {
+        self.platform.clock.wall()
+    }
+
+    /// The clocks.
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.platform.clock)
+    }
+
+    /// Waits a while for what runs in the background.
+    pub(crate) async fn close(&self, locker: &Locker) {
+        let clock = self.clock();
+        tokio::select! {
+            biased;
+            () = locker.close() => {}
+            () = clock.sleep_until(clock.now() + CLOSE_PATIENCE) => {
+                tracing::warn!("a release is not through yet; the lease ends by itself");
+            }
+        }
+    }
+
+    /// Who acts, and why, for the audit.
+    pub(crate) fn note(&self, because: String) -> OperatorNote {
+        let uid = getuid();
+        let user = User::from_uid(uid).ok().flatten().map(|user| user.name);
+        let user = user.unwrap_or_else(|| format!("uid {uid}"));
+        let actor = format!("{user}@{}", self.platform.processes.host());
+        OperatorNote { actor, because }
+    }
+}
+
+/// Makes the folder of the default file, for its user alone; a named file's folder must be there.
+fn make_default_folder(store: &Store) -> Result<(), Failure> {
+    let Store::Sqlite { path, default: true } = store else { return Ok(()) };
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| {
+        let message = format!("cannot make {}: {e}", folder.display());
+        Failure { message, ..Failure::from(e) }
+            .hint("name a file that this user may write: --url sqlite:///PATH")
+    })
+}
+
+/// The key that a posting or a name means.
+pub(crate) fn key_of(target: &Target) -> Result<Key, Failure> {
+    let key = match (&target.key, &target.marketplace, &target.posting) {
+        (Some(name), _, _) => Key::named(name)?,
+        (None, Some(marketplace), Some(posting)) => posting_key(marketplace, posting)?,
+        _ => {
+            let message = "name MARKETPLACE POSTING, or --key NAME";
+            return Err(Failure::new(code::USAGE, "usage", message));
+        }
+    };
+    Ok(key)
+}
+
+/// The key of a posting; says what old clients make of an id that has to be encoded.
+pub(crate) fn posting_key(marketplace: &str, posting: &str) -> Result<Key, Failure> {
+    let key = Key::new(marketplace, posting)?;
+    if key.is_encoded() {
+        tracing::warn!(%key, "clients that use the id as it is lock another key");
+    }
+    Ok(key)
+}
+
+/// The library's word for a wait.
+pub(crate) fn wait_of(wait: Wait) -> bidlock::Wait {
+    match wait {
+        Wait::For(Duration::ZERO) => bidlock::Wait::No,
+        Wait::For(length) => bidlock::Wait::For(length),
+        Wait::Forever => bidlock::Wait::Forever,
+    }
+}
+
+/// What bidlock ends with when a signal ended it before the command ran.
+pub(crate) fn interrupted(signal: nix::sys::signal::Signal) -> Failure {
+    let code = u8::try_from(128 + signal as i32).unwrap_or(u8::MAX);
+    Failure::new(code, "interrupted", format!("stopped by {signal} before the command was started"))
+        .hint("nothing was done; run the same command again")
+        .retryable(true)
+}

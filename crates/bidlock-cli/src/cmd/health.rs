@@ -1,0 +1,64 @@
+use bidlock::Health;
+use serde_json::json;
+
+use super::context::Context;
+use crate::exit::Failure;
+use crate::output::{Cell, Table};
+
+/// Asks both stores for a sign of life; fails with the first store's code that gave none.
+pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
+    context.say_default();
+    let config = &context.config;
+    let checks = [
+        ("lock", config.lock.to_string(), lock(context).await),
+        ("ledger", config.ledger.to_string(), ledger(context).await),
+    ];
+    let mut table = Table::new(&["STORE", "HEALTH", "SERVER", "ROLE", "LATENCY", "WHERE"]);
+    let mut code = 0;
+    for (store, endpoint, check) in checks {
+        let mut object = json!({"store": store, "endpoint": endpoint, "ok": check.is_ok()});
+        match check {
+            Ok(health) => {
+                let micros = u64::try_from(health.latency.as_micros()).unwrap_or(u64::MAX);
+                object["server"] = health.server.clone().into();
+                object["version"] = health.version.clone().into();
+                object["role"] = health.role.clone().into();
+                object["latency_us"] = micros.into();
+                table.row(vec![
+                    store.into(),
+                    Cell::colored("ok", "32"),
+                    format!("{} {}", health.server, health.version).into(),
+                    health.role.into(),
+                    format!("{micros}us").into(),
+                    endpoint.into(),
+                ]);
+            }
+            Err(failure) => {
+                object["error"] = failure.message.clone().into();
+                object["hint"] = failure.hint.clone().into();
+                code = if code == 0 { failure.code } else { code };
+                let dash = || Cell::from("-");
+                let bad = Cell::colored("failed", "1;31");
+                table.row(vec![store.into(), bad, dash(), dash(), dash(), endpoint.into()]);
+                if !context.output.json {
+                    failure.report(&context.output);
+                }
+            }
+        }
+        if context.output.json {
+            context.output.object(&object)?;
+        }
+    }
+    if !context.output.json {
+        context.output.table(&table)?;
+    }
+    Ok(code)
+}
+
+async fn lock(context: &Context) -> Result<Health, Failure> {
+    Ok(context.locker().await?.ping().await?)
+}
+
+async fn ledger(context: &Context) -> Result<Health, Failure> {
+    Ok(context.ledger().await?.ping().await?)
+}

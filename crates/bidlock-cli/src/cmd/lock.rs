@@ -1,0 +1,139 @@
+use std::future::Future;
+use std::time::Duration;
+
+use bidlock::{Label, Lease, LossReason, Ttl};
+
+use super::context::{Context, interrupted, key_of, wait_of};
+use crate::args::LockArgs;
+use crate::child::{Child, Ended, GRACE, Signals, Spec, Why, find_command};
+use crate::exit::{Failure, code};
+
+/// Runs a command while holding a lock, and passes its exit code through.
+pub(crate) async fn run(args: LockArgs, context: &Context) -> Result<u8, Failure> {
+    let (Some(target), Some(name)) = (&args.target, args.command.first()) else {
+        return Err(Failure::new(code::USAGE, "usage", "the command is missing"));
+    };
+    let key = key_of(target)?;
+    let ttl = Ttl::new(args.hold.ttl)?;
+    let label = args.hold.label.as_deref().map(Label::new).transpose()?;
+    let program = find_command(name)?;
+    let mut signals = Signals::listen()?;
+    context.say_default();
+    let locker = context.locker().await?;
+    let mut acquire = locker.acquire(&key).wait(wait_of(args.hold.wait())).ttl(ttl);
+    if let Some(label) = label {
+        acquire = acquire.holder_label(label);
+    }
+    if let Some(max_hold) = args.max_hold {
+        acquire = acquire.max_hold(max_hold);
+    }
+    let acquired = tokio::select! {
+        biased;
+        acquired = acquire => Ok(acquired),
+        signal = signals.stop_asked() => Err(signal),
+    };
+    let done = match acquired {
+        Err(signal) => Err(interrupted(signal)),
+        Ok(Err(error)) => Err(busy(error.into(), args.conflict_exit_code)),
+        Ok(Ok(lease)) => guard(lease, program, &args, &mut signals, context).await,
+    };
+    context.close(&locker).await;
+    done
+}
+
+/// With the exit code that the caller wants for a lock that somebody else holds.
+fn busy(mut failure: Failure, conflict_exit_code: u8) -> Failure {
+    if failure.code == code::BUSY {
+        failure.code = conflict_exit_code;
+    }
+    failure
+}
+
+/// Runs the command under the lease.
+async fn guard(
+    lease: Lease,
+    program: std::path::PathBuf,
+    args: &LockArgs,
+    signals: &mut Signals,
+    context: &Context,
+) -> Result<u8, Failure> {
+    // A lock that was handed over by a message, or a process that stood still: ask, then start.
+    lease.confirm().await?;
+    let key = lease.key();
+    let mut environment =
+        vec![("BIDLOCK_KEY", key.to_string()), ("BIDLOCK_TOKEN", lease.token().to_string())];
+    if !key.marketplace().is_empty() {
+        environment.push(("BIDLOCK_MARKETPLACE", key.marketplace().to_owned()));
+        environment.push(("BIDLOCK_POSTING", key.posting()));
+    }
+    let words = args.command.clone();
+    let spec = Spec { program, words, environment, keep_last_line: false, grace: GRACE };
+    let child = match Child::start(&spec, context.clock()) {
+        Ok(child) => child,
+        Err(error) => {
+            release(lease).await;
+            return Err(error.into());
+        }
+    };
+    let ended = child.wait(signals, endangered(&lease, context), gone(&lease, context)).await?;
+    finish(lease, &ended).await
+}
+
+/// Gives the lock back, and decides the exit code.
+async fn finish(lease: Lease, ended: &Ended) -> Result<u8, Failure> {
+    if ended.stopped == Some(Why::Lease) {
+        let why = match lease.check() {
+            Err(error) => error.to_string(),
+            Ok(_) => "the lock could not be renewed in time".to_owned(),
+        };
+        release(lease).await;
+        return Err(Failure::new(code::LOST, "lost", format!("{why}; the command was stopped"))
+            .hint("see `bidlock locks` for who holds it now")
+            .retryable(true));
+    }
+    release(lease).await;
+    Ok(ended.exit.code())
+}
+
+async fn release(lease: Lease) {
+    if let Err(error) = lease.release().await {
+        tracing::warn!(%error, "release of the lock");
+    }
+}
+
+/// How long before the end of a lease that is not renewed the command is asked to stop.
+fn lead(lease: &Lease) -> Duration {
+    GRACE.min(lease.ttl().get() / 5)
+}
+
+/// Resolves when the lease is lost, or ends so soon that the command should stop now.
+async fn endangered(lease: &Lease, context: &Context) -> Why {
+    let clock = context.clock();
+    while let Ok(left) = lease.check() {
+        let spare = left.saturating_sub(lead(lease));
+        if spare.is_zero() {
+            break;
+        }
+        tokio::select! {
+            biased;
+            _ = lease.lost() => break,
+            () = clock.sleep_until(clock.now() + spare) => {}
+        }
+    }
+    Why::Lease
+}
+
+/// Resolves when the command must not run for one more instant.
+fn gone<'a>(lease: &'a Lease, context: &'a Context) -> impl Future<Output = Why> + 'a {
+    async move {
+        let reason = lease.lost().await;
+        if matches!(reason, LossReason::Revoked | LossReason::MaxHold) {
+            // The store keeps the key for the lease that it promised, of which at least half is
+            // left: the command may use it to stop.
+            let clock = context.clock();
+            let grace = GRACE.min(lease.ttl().get() / 2);
+            clock.sleep_until(clock.now() + grace).await;
+        }
+        Why::Lease
+    }
+}
