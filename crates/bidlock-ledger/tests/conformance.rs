@@ -1,5 +1,7 @@
 //! The SQLite store passes the suite, and the suite catches every saboteur around it.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::panic;
 use std::sync::Arc;
 use std::thread;

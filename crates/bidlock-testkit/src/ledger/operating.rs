@@ -14,7 +14,7 @@ pub(super) async fn resolve_waits_for_send_by_and_lag(scene: &Scene) {
     let due = scene.now() + SEND_WITHIN + LAG;
     let note = note();
     let resolve = || scene.ledger.resolve(&a, &Resolution::NotSent, &note, LAG);
-    for wait in [Duration::ZERO, SEND_WITHIN, LAG - Duration::from_millis(1)] {
+    for wait in [Duration::ZERO, SEND_WITHIN, LAG.saturating_sub(Duration::from_millis(1))] {
         scene.advance(wait);
         assert_eq!(not_allowed(resolve().await), Some(due), "it says from when on");
         assert_eq!(scene.state(&id).await, State::Unknown);

@@ -144,8 +144,12 @@ impl Saboteur {
         match (self.fault, verdict) {
             (LedgerFault::TakesOverStarted, Verdict::InDoubt(info)) => request.token > info.token,
             (LedgerFault::TakesOverByAge, Verdict::InDoubt(info)) => aged(info),
-            (LedgerFault::ReopensByItself, Verdict::Refused(_) | Verdict::Withdrawn(_)) => true,
-            (LedgerFault::ReservesTwice, Verdict::InProgress(_) | Verdict::InDoubt(_)) => true,
+            (LedgerFault::ReopensByItself, verdict) => {
+                matches!(verdict, Verdict::Refused(_) | Verdict::Withdrawn(_))
+            }
+            (LedgerFault::ReservesTwice, verdict) => {
+                matches!(verdict, Verdict::InProgress(_) | Verdict::InDoubt(_))
+            }
             _ => false,
         }
     }
@@ -229,9 +233,7 @@ impl Store for Saboteur {
         if self.does(LedgerFault::StartIgnoresToken) {
             request.token = FencingToken::new(limits::TOKEN_MAX);
         }
-        let mut payloads = self.payloads.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        payloads.insert(*id, request.payload);
-        *self.payloads.lock().unwrap_or_else(PoisonError::into_inner) = payloads;
+        self.payloads.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, request.payload);
         match self.inner.start(id, &request, now).await {
             Ok(Start::No(info)) if self.does(LedgerFault::StartsTwice) => Ok(Start::Yes(info)),
             Err(LedgerError::NotFound { .. }) if self.does(LedgerFault::StartsStrangers) => {

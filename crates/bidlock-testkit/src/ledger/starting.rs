@@ -64,7 +64,7 @@ pub(super) async fn a_lower_token_that_meets_a_start_changes_nothing(scene: &Sce
 pub(super) async fn started_past_its_send_by_reads_as_unknown(scene: &Scene) {
     let a = key("a");
     let id = scene.started(&a, 5).await;
-    scene.advance(SEND_WITHIN - Duration::from_millis(1));
+    scene.advance(SEND_WITHIN.saturating_sub(Duration::from_millis(1)));
     assert_eq!(scene.state(&id).await, State::Started, "not before");
     scene.advance(Duration::from_millis(1));
     assert_eq!(scene.state(&id).await, State::Unknown);
