@@ -2,11 +2,38 @@
 //!
 //! - [`TestPlatform`]: a clock that is set by hand, seeded randomness, processes that die on
 //!   command. A test of an expiry takes no time.
-//! - [`conformance`]: what every store must do, as one test per rule.
+//! - [`mod@conformance`]: what every store must do, as one test per rule.
 //! - [`Lossy`]: any store behind a way that loses, doubles and delays.
 //! - [`saboteurs`]: stores that break one rule each, so that the suite itself is tested.
 //! - [`Marketplace`] and [`SubmissionLog`]: where bids are sent to, and counted.
 //! - [`Process`]: real processes that are killed, stopped and never left behind.
+//!
+//! # Examples
+//! What happens when a lease runs out, without waiting for it:
+//! ```
+//! use std::time::Duration;
+//!
+//! use bidlock_core::{AcquireRequest, Attempt, Backend as _, Key, LeaseId, Memory, Ttl};
+//!
+//! let machine = bidlock_testkit::test_platform();
+//! let store = Memory::new(&machine.platform());
+//! let ask = |pid| AcquireRequest {
+//!     key: Key::new("upwork", "job_123").expect("a valid key"),
+//!     lease: LeaseId::random("bot", pid, machine.rng.as_ref()),
+//!     ttl: Ttl::default(),
+//!     label: None,
+//!     wait: None,
+//!     within: Duration::from_secs(5),
+//! };
+//! bidlock_testkit::block_on(async {
+//!     assert!(matches!(store.acquire(&ask(1)).await?, Attempt::Granted { .. }));
+//!     assert!(matches!(store.acquire(&ask(2)).await?, Attempt::Held { .. }));
+//!     machine.clock.advance(Ttl::default().get());
+//!     assert!(matches!(store.acquire(&ask(2)).await?, Attempt::Granted { .. }));
+//!     Ok::<(), bidlock_core::BackendError>(())
+//! })?;
+//! # Ok::<(), bidlock_core::BackendError>(())
+//! ```
 
 mod clock;
 pub mod conformance;
