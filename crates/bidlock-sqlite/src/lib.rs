@@ -14,6 +14,7 @@ mod busy;
 mod failure;
 mod list;
 mod open;
+mod pace;
 mod store;
 mod watch;
 mod worker;
@@ -34,13 +35,14 @@ use bidlock_core::{
 use tokio::sync::oneshot;
 
 use crate::failure::Failure;
+use crate::pace::Pace;
 use crate::store::World;
 use crate::watch::{Listeners, Watch};
-use crate::worker::{Call, Job, Reply, Worker};
+use crate::worker::{Call, Job, Reply, Traffic, Worker};
 
 /// How long a request that names no time of its own may wait for the file.
 const WITHIN_DEFAULT: Duration = Duration::from_secs(10);
-/// The most requests that may wait for the thread.
+/// The most requests that may wait for their answers.
 const DEPTH_MAX: usize = 65_536;
 
 /// Locks in one SQLite file.
@@ -49,7 +51,7 @@ const DEPTH_MAX: usize = 65_536;
 #[derive(Debug)]
 pub struct Sqlite {
     jobs: Sender<Job>,
-    depth: Arc<AtomicUsize>,
+    traffic: Arc<Traffic>,
     listeners: Listeners,
     clock: Arc<dyn Clock>,
     endpoint: Endpoint,
@@ -98,9 +100,9 @@ impl Sqlite {
         let path = std::path::absolute(path).map_err(|error| refused(path, &error))?;
         let endpoint = Endpoint::new(format!("sqlite://{}", path.display()));
         let (jobs, inbox) = mpsc::channel();
-        let depth = Arc::new(AtomicUsize::new(0));
+        let traffic = Arc::new(Traffic { depth: AtomicUsize::new(0), pace: Pace::new() });
         let listeners = Listeners::default();
-        let (watch, counted) = (Watch::new(listeners.clone()), Arc::clone(&depth));
+        let (watch, counted) = (Watch::new(listeners.clone()), Arc::clone(&traffic));
         let (platform, clock) = (platform.clone(), Arc::clone(&platform.clock));
         let shown = path.clone();
         let work = move || {
@@ -111,27 +113,31 @@ impl Sqlite {
             tracing::debug!(path = %path.display(), "lock file opened");
             ready(Ok(()));
             let world = World::new(&platform);
-            Worker { path, world, opened, jobs: inbox, depth: counted, watch }.run();
+            Worker { path, world, opened, jobs: inbox, traffic: counted, watch }.run();
         };
         thread::Builder::new()
             .name("bidlock-sqlite".to_owned())
             .spawn(work)
             .map_err(|error| refused(&shown, &error))?;
-        Ok(Self { jobs, depth, listeners, clock, endpoint })
+        Ok(Self { jobs, traffic, listeners, clock, endpoint })
     }
 
     /// Hands a request to the thread and waits for its answer.
     async fn ask(&self, op: Op, key: Option<&Key>, within: Duration, call: Call) -> Result<Reply> {
         let (answer, answered) = oneshot::channel();
         let deadline = self.clock.now() + within;
-        if self.depth.fetch_add(1, Ordering::Relaxed) >= DEPTH_MAX {
-            self.depth.fetch_sub(1, Ordering::Relaxed);
+        let depth = self.traffic.depth.fetch_add(1, Ordering::Relaxed);
+        if depth >= DEPTH_MAX {
+            self.traffic.depth.fetch_sub(1, Ordering::Relaxed);
             let why = format!("{DEPTH_MAX} requests of this process already wait for the file");
             let refusal = Refusal::NotReady(why);
             return Err(Failure::Refused(refusal).tell(op, key, &self.endpoint));
         }
         if self.jobs.send(Job { call, deadline, answer }).is_err() {
             return Err(thread_ended().tell(op, key, &self.endpoint));
+        }
+        if depth == 0 {
+            self.traffic.pace.await_answer(self.clock.as_ref(), || !answered.is_empty());
         }
         let result = answered.await.unwrap_or_else(|_| Err(thread_ended()));
         result.map_err(|failure| failure.tell(op, key, &self.endpoint))

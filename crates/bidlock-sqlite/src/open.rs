@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bidlock_core::{Backoff, Platform, Refusal};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use crate::busy;
@@ -93,6 +94,8 @@ fn attempt(path: &Path, platform: &Platform) -> rusqlite::Result<Result<Opened, 
         Err(error) => return Ok(Err(refusal_of_io(&error, path, "open"))),
     };
     connection.busy_handler(Some(busy::on_busy))?;
+    // Without it, SQLite plans a statement anew whenever another value is bound to it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {

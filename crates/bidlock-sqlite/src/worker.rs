@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::failure::{Failure, Stage, is_busy};
 use crate::open::{self, Opened};
+use crate::pace::Pace;
 use crate::store::{Store, World};
 use crate::watch::Watch;
 use crate::{busy, list};
@@ -58,6 +59,14 @@ pub(crate) struct Job {
     pub(crate) answer: oneshot::Sender<Result<Reply, Failure>>,
 }
 
+/// What callers and the thread know of each other.
+#[derive(Debug)]
+pub(crate) struct Traffic {
+    /// How many requests were made and not yet answered.
+    pub(crate) depth: AtomicUsize,
+    pub(crate) pace: Pace,
+}
+
 /// The thread's own state.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -65,8 +74,7 @@ pub(crate) struct Worker {
     pub(crate) world: World,
     pub(crate) opened: Opened,
     pub(crate) jobs: Receiver<Job>,
-    /// How many requests are in the channel.
-    pub(crate) depth: Arc<AtomicUsize>,
+    pub(crate) traffic: Arc<Traffic>,
     pub(crate) watch: Watch,
 }
 
@@ -76,30 +84,45 @@ impl Worker {
     /// Works until nobody can ask any more.
     pub(crate) fn run(mut self) {
         let mut looked = self.now();
+        let mut ended = looked;
         let mut batch = Vec::with_capacity(BATCH_MAX);
         loop {
-            let next = match self.watch.interval() {
-                None => self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(interval) => self.jobs.recv_timeout(interval),
-            };
-            let idle = match next {
+            let idle = match self.next() {
                 Ok(job) => {
                     batch.push(job);
                     batch.extend(self.jobs.try_iter().take(BATCH_MAX - 1));
-                    self.depth.fetch_sub(batch.len(), Ordering::Relaxed);
+                    let (begun, size) = (self.now(), batch.len());
                     self.serve(&mut batch);
+                    self.traffic.depth.fetch_sub(size, Ordering::Relaxed);
+                    let gap = begun.since(ended);
+                    ended = self.now();
+                    self.traffic.pace.note(size, ended.since(begun), gap);
                     false
                 }
                 Err(RecvTimeoutError::Timeout) => true,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            if idle || self.watch.is_due(looked, self.now()) {
+            if idle || self.watch.is_due(looked, ended) {
                 looked = self.now();
                 busy::wait_until(&self.world.platform, looked + LOOK_WITHIN);
                 if let Err(error) = self.watch.look(&self.opened.connection, &self.world) {
                     tracing::debug!(%error, "look at the changes of other processes failed");
                 }
             }
+        }
+    }
+
+    /// Waits for a request, or until it is time to look.
+    fn next(&self) -> Result<Job, RecvTimeoutError> {
+        let mut soon = None;
+        self.traffic.pace.await_request(self.world.platform.clock.as_ref(), || {
+            soon = self.jobs.try_recv().ok();
+            soon.is_some()
+        });
+        match (soon, self.watch.interval()) {
+            (Some(job), _) => Ok(job),
+            (None, None) => self.jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            (None, Some(interval)) => self.jobs.recv_timeout(interval),
         }
     }
 
