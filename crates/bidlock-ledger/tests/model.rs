@@ -299,8 +299,12 @@ impl Real {
     }
 }
 
+fn settings() -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+    #![proptest_config(settings())]
 
     #[test]
     fn the_ledger_does_what_the_model_does(acts in acts()) {

@@ -51,7 +51,7 @@ fn child() {
             for n in 0_u64.. {
                 let token = platform.clock.wall().as_micros();
                 let posting = format!("p{n}");
-                block_on(bid_once(&ledger, &platform, &posting, token, |step| say(step)));
+                block_on(bid_once(&ledger, &platform, &posting, token, say));
             }
         }
         other => panic!("no such role: {other}"),

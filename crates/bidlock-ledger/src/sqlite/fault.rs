@@ -91,8 +91,17 @@ pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
 
 /// Why SQLite refuses, where it is a refusal.
 fn refusal(error: &rusqlite::Error) -> Option<Refusal> {
+    use rusqlite::Error as Failed;
     let said = error.to_string();
-    Some(match error.sqlite_error_code()? {
+    let Some(code) = error.sqlite_error_code() else {
+        return Some(match error {
+            Failed::FromSqlConversionFailure(..)
+            | Failed::IntegralValueOutOfRange(..)
+            | Failed::InvalidColumnType(..) => Refusal::Corrupt(said),
+            _ => Refusal::Other(said),
+        });
+    };
+    Some(match code {
         ErrorCode::PermissionDenied
         | ErrorCode::AuthorizationForStatementDenied
         | ErrorCode::ReadOnly
@@ -127,6 +136,9 @@ mod tests {
             };
             assert!(reason.to_string().starts_with(expected), "{reason}");
         }
+        let garbled = rusqlite::Error::IntegralValueOutOfRange(3, -1);
+        let fault = Fault::before_commit(garbled);
+        assert!(matches!(fault, Fault::Refused(Refusal::Corrupt(_))), "{fault:?}");
         let failed = Fault::before_commit(sqlite(ffi::SQLITE_IOERR));
         assert!(matches!(failed, Fault::Unreachable(_)));
     }

@@ -1,4 +1,4 @@
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -41,7 +41,7 @@ pub(super) fn open_for_reading(path: &Path, patience: &Patience) -> Result<Conne
     Ok(connection)
 }
 
-/// Makes an empty file for its owner alone, and the folders above it.
+/// Makes an empty file for its owner alone, and the folders above it. The path is absolute.
 fn create(path: &Path) -> io::Result<()> {
     match path.metadata() {
         Ok(found) if found.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
@@ -49,20 +49,32 @@ fn create(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let made: Vec<_> = folder.ancestors().take_while(|above| !above.exists()).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(file) => {
             // Closing it would drop the locks that other connections of this process have on
             // the file by now. One descriptor in a file's life is the price.
             // Source: SQLite, «How To Corrupt», §2.2.
             std::mem::forget(file);
-            Ok(())
+            // A power cut must not take the name away from what was acknowledged (L2).
+            let above = made.last().and_then(|top| top.parent());
+            made.iter().copied().chain(above.or(Some(folder))).try_for_each(keep_names)
         }
         // Another process was faster.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+/// Puts the names in a folder on disk, where the file system knows how.
+fn keep_names(folder: &Path) -> io::Result<()> {
+    match File::open(folder).and_then(|opened| opened.sync_all()) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        // A folder that one may write into but not list.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        done => done,
     }
 }
 
