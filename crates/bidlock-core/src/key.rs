@@ -42,8 +42,9 @@ impl Default for Prefix {
 #[derive(Clone)]
 pub struct Key {
     text: Arc<str>,
-    prefix_len: usize,
-    marketplace_len: usize,
+    /// Both are bounded well below 256.
+    prefix_len: u8,
+    marketplace_len: u8,
 }
 
 impl Key {
@@ -110,8 +111,8 @@ impl Key {
     fn join(prefix: &Prefix, marketplace: &str, encoded: &str) -> Self {
         Self {
             text: format!("{}:{marketplace}:{encoded}", prefix.as_str()).into(),
-            prefix_len: prefix.as_str().len(),
-            marketplace_len: marketplace.len(),
+            prefix_len: short(prefix.as_str().len()),
+            marketplace_len: short(marketplace.len()),
         }
     }
 
@@ -124,20 +125,20 @@ impl Key {
     /// The prefix, without its colon.
     #[must_use]
     pub fn prefix(&self) -> &str {
-        &self.text[..self.prefix_len]
+        &self.text[..usize::from(self.prefix_len)]
     }
 
     /// The marketplace; empty for a named key.
     #[must_use]
     pub fn marketplace(&self) -> &str {
-        let start = self.prefix_len + 1;
-        &self.text[start..start + self.marketplace_len]
+        let start = usize::from(self.prefix_len) + 1;
+        &self.text[start..start + usize::from(self.marketplace_len)]
     }
 
     /// The posting id or name, encoded as in the key.
     #[must_use]
     pub fn posting_encoded(&self) -> &str {
-        &self.text[self.prefix_len + self.marketplace_len + 2..]
+        &self.text[usize::from(self.prefix_len) + usize::from(self.marketplace_len) + 2..]
     }
 
     /// The posting id or name, in NFC.
@@ -152,6 +153,11 @@ impl Key {
     pub fn is_encoded(&self) -> bool {
         self.posting_encoded().contains('%')
     }
+}
+
+/// A length that its own check has bounded by 64.
+fn short(length: usize) -> u8 {
+    u8::try_from(length).unwrap_or(u8::MAX)
 }
 
 fn check_marketplace(name: &str) -> Result<(), InvalidValue> {

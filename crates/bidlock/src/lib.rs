@@ -1,0 +1,31 @@
+//! A lock manager and bid ledger: do a thing at most once across a fleet.
+//!
+//! - [`Locker`] decides who may act now: a [`Lease`] of a [`Key`] is renewed in the background,
+//!   carries a [`FencingToken`], and tells its holder in time when it is lost.
+//! - [`ledger::Ledger`] remembers what was already done.
+//! - [`BidGuard`] joins both: no submission for a posting starts while another may have happened.
+
+mod acquire;
+mod bid;
+mod error;
+mod inbox;
+mod keeper;
+mod lease;
+mod locker;
+mod observe;
+mod open;
+
+pub use acquire::{Acquire, Wait};
+pub use bid::{Begin, BidGuard, BidOptions, OpenBid, Placement, Submission};
+pub use bidlock_core::{
+    Backend, BackendError, Browse, Clock, Endpoint, FencingToken, Health, Holder, InvalidValue,
+    Key, Label, LeaseId, Liveness, LockInfo, LockQuery, LossReason, Memory, Moment, Op, Ownership,
+    Platform, Prefix, ProcessMark, Refusal, Renewal, Revocation, Revoke, Ttl, WallTime, limits,
+};
+pub use bidlock_ledger as ledger;
+pub use bidlock_platform as platform;
+pub use error::Error;
+pub use lease::Lease;
+pub use locker::{Builder, LeaseView, Locker};
+pub use observe::{AcquireOutcome, BidOutcome, Event, Observer, ReleaseOutcome, WakeSource};
+pub use open::{ConfigError, StoreUrl};

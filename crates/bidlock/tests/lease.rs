@@ -1,0 +1,245 @@
+//! What a lease promises its holder, on a clock that the test sets.
+
+mod common;
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use bidlock::{Error, Lease, LossReason, Revocation, Wait};
+use common::{World, key, settle, ttl};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Why a lease is lost, if it is.
+fn loss(lease: &Lease) -> Option<LossReason> {
+    match lease.check() {
+        Ok(_) => None,
+        Err(Error::Lost { reason, .. }) => Some(reason),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn validity_counts_from_before_the_request_was_sent() {
+    // I3
+    let world = World::new();
+    world.store.delay_ms.store(300, SeqCst);
+    let lease = world.locker().acquire(&key("a")).ttl(ttl(1_000)).await.unwrap();
+    assert_eq!(lease.check().unwrap(), Duration::from_millis(690), "300 ms and 1 % are gone");
+}
+
+#[tokio::test]
+async fn an_answer_that_took_longer_than_the_lease_is_no_lease() {
+    let world = World::new();
+    world.store.delay_ms.store(220, SeqCst);
+    let acquire = world.locker().acquire(&key("a")).ttl(ttl(200)).wait(Wait::For(SECOND));
+    let asking = tokio::spawn(async move { acquire.await });
+    world.pass(SECOND).await;
+    let asked = asking.await.unwrap();
+    assert!(asked.is_err(), "{asked:?}");
+    assert!(world.store.acquires.load(SeqCst) > 1, "asked again for the whole wait");
+}
+
+#[tokio::test]
+async fn renewal_carries_a_lease_past_ten_ttls_and_nobody_else_gets_it() {
+    // R4
+    let world = World::new();
+    let lease = world.locker().acquire(&key("a")).ttl(ttl(1_000)).await.unwrap();
+    let other = world.locker();
+    for _ in 0..10 {
+        world.pass(SECOND).await;
+        assert_eq!(loss(&lease), None);
+        assert!(other.try_acquire(&key("a")).await.unwrap().is_none());
+    }
+    let renewals = world.store.renewals.load(SeqCst);
+    assert!((25..=35).contains(&renewals), "a renewal each third of the TTL: {renewals}");
+    lease.release().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_released_lease_is_never_renewed_again() {
+    // I4, R10
+    let world = World::new();
+    let locker = world.locker();
+    locker.acquire(&key("a")).ttl(ttl(1_000)).await.unwrap().release().await.unwrap();
+    let dropped = locker.acquire(&key("b")).ttl(ttl(1_000)).await.unwrap();
+    drop(dropped);
+    let detached = locker.acquire(&key("c")).ttl(ttl(1_000)).await.unwrap().detach();
+    world.pass(10 * SECOND).await;
+    assert_eq!(world.store.renewals.load(SeqCst), 0);
+    assert!(locker.try_acquire(&key("c")).await.unwrap().is_some(), "{detached} ran out");
+}
+
+#[tokio::test]
+async fn a_dead_link_is_told_before_the_store_could_give_the_key_away() {
+    // R1, P6: by the holder's own timer, whether requests fail or are never answered.
+    for hangs in [false, true] {
+        let world = World::new();
+        let lease = world.locker().acquire(&key("a")).ttl(ttl(3_000)).await.unwrap();
+        world.store.unreachable.store(!hangs, SeqCst);
+        world.store.hangs.store(hangs, SeqCst);
+        world.pass(Duration::from_millis(2_950)).await;
+        assert_eq!(loss(&lease), None);
+        world.pass(Duration::from_millis(40)).await;
+        assert_eq!(lease.lost().await, LossReason::Unreachable);
+        assert_eq!(loss(&lease), Some(LossReason::Unreachable));
+        assert_eq!(world.seen.count("Lost"), 1);
+        world.store.unreachable.store(false, SeqCst);
+        world.store.hangs.store(false, SeqCst);
+        let free = world.locker().try_acquire(&key("a")).await.unwrap();
+        assert!(free.is_none(), "10 ms of the lease are left at the store");
+    }
+}
+
+#[tokio::test]
+async fn renewal_goes_on_through_errors_of_the_store() {
+    // R7
+    let world = World::new();
+    let lease = world.locker().acquire(&key("a")).ttl(ttl(6_000)).await.unwrap();
+    world.pass(Duration::from_millis(1_900)).await;
+    world.store.unreachable.store(true, SeqCst);
+    world.pass(3 * SECOND).await;
+    world.store.unreachable.store(false, SeqCst);
+    world.pass(20 * SECOND).await;
+    assert_eq!(loss(&lease), None);
+    assert!(world.seen.count("RenewalFailed") > 0);
+}
+
+#[tokio::test]
+async fn a_suspended_machine_finds_the_lease_lost_before_it_can_act() {
+    let world = World::new();
+    let lease = world.locker().acquire(&key("a")).ttl(ttl(3_000)).await.unwrap();
+    world.machine.clock.suspend(Duration::from_hours(1));
+    assert_eq!(loss(&lease), Some(LossReason::Suspended), "the first look says so");
+    assert_eq!(lease.lost().await, LossReason::Suspended);
+    assert!(matches!(lease.release().await, Err(Error::Lost { .. })));
+}
+
+#[tokio::test]
+async fn wall_clock_steps_change_nothing() {
+    // R1
+    let world = World::new();
+    let lease = world.locker().acquire(&key("a")).ttl(ttl(3_000)).await.unwrap();
+    for step in [3_600_000_000, -7_200_000_000] {
+        world.machine.clock.step_wall(step);
+        world.pass(SECOND).await;
+        assert_eq!(loss(&lease), None);
+    }
+}
+
+#[tokio::test]
+async fn max_hold_ends_a_lease_that_would_be_renewed() {
+    // R10
+    let world = World::new();
+    let acquire = world.locker().acquire(&key("a")).ttl(ttl(1_000)).max_hold(5 * SECOND);
+    let lease = acquire.await.unwrap();
+    world.pass(Duration::from_millis(4_990)).await;
+    assert_eq!(loss(&lease), None);
+    world.pass(Duration::from_millis(10)).await;
+    assert_eq!(loss(&lease), Some(LossReason::MaxHold));
+    world.pass(SECOND).await;
+    assert!(world.locker().try_acquire(&key("a")).await.unwrap().is_some(), "5 s and a TTL");
+}
+
+#[tokio::test]
+async fn without_renewal_a_lease_just_ends() {
+    let world = World::new();
+    let lease = world.locker().acquire(&key("a")).ttl(ttl(1_000)).renew(false).await.unwrap();
+    world.pass(SECOND).await;
+    assert_eq!(loss(&lease), Some(LossReason::Expired));
+    assert_eq!(world.store.renewals.load(SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_renewal_by_hand_extends_and_a_lost_lease_is_not_revived() {
+    // I4, I5
+    let world = World::new();
+    let lease = world.locker().acquire(&key("a")).ttl(ttl(1_000)).renew(false).await.unwrap();
+    world.pass(Duration::from_millis(900)).await;
+    assert_eq!(lease.renew().await.unwrap(), Duration::from_millis(990));
+    world.pass(SECOND).await;
+    assert!(matches!(lease.renew().await, Err(Error::Lost { .. })));
+    let other = world.locker().try_acquire(&key("a")).await.unwrap().unwrap();
+    assert!(other.token() > lease.token());
+    assert!(matches!(lease.renew().await, Err(Error::Lost { .. })));
+    assert_eq!(loss(&other), None);
+}
+
+#[tokio::test]
+async fn a_revoked_holder_is_told_at_once_and_keeps_others_out_until_it_stops() {
+    // I12
+    let world = World::new();
+    let locker = world.locker();
+    let lease = locker.acquire(&key("a")).ttl(ttl(60_000)).await.unwrap();
+    let operator = locker.revoker().unwrap();
+    let stale = bidlock::FencingToken::new(lease.token().get() - 1);
+    let answer = operator.revoke(lease.key(), stale, false).await.unwrap();
+    assert_eq!(answer, Revocation::NotHeld { current: Some(lease.token()) });
+    settle().await;
+    assert_eq!(loss(&lease), None, "another token changes nothing");
+
+    let answer = operator.revoke(lease.key(), lease.token(), false).await.unwrap();
+    assert!(matches!(answer, Revocation::Marked { .. }));
+    settle().await;
+    assert_eq!(loss(&lease), Some(LossReason::Revoked));
+    assert!(locker.try_acquire(&key("a")).await.unwrap().is_none(), "its work may still run");
+    drop(lease);
+    settle().await;
+    assert!(locker.try_acquire(&key("a")).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn guarded_work_is_dropped_when_the_lease_is_lost() {
+    let world = World::new();
+    let locker = world.locker();
+    let acquire = locker.acquire(&key("a")).ttl(ttl(1_000));
+    let work =
+        tokio::spawn(
+            async move { locker.with_lock(acquire, |_| std::future::pending::<()>()).await },
+        );
+    settle().await;
+    world.store.unreachable.store(true, SeqCst);
+    world.pass(SECOND).await;
+    let ended = work.await.unwrap();
+    assert!(matches!(ended, Err(Error::Lost { reason: LossReason::Unreachable, .. })));
+}
+
+#[tokio::test]
+async fn guarded_work_gives_its_value_and_the_key_back() {
+    let world = World::new();
+    let locker = world.locker();
+    let done = locker.with_lock(locker.acquire(&key("a")), |lease| async move { lease.token() });
+    assert!(done.await.unwrap() > 0);
+    assert!(locker.try_acquire(&key("a")).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_release_without_an_answer_is_delivered_in_the_background() {
+    // R9
+    let world = World::new();
+    let lease = world.locker().acquire(&key("a")).ttl(ttl(60_000)).await.unwrap();
+    world.store.unreachable.store(true, SeqCst);
+    assert!(matches!(lease.release().await, Err(Error::Store(_))));
+    world.pass(2 * SECOND).await;
+    world.store.unreachable.store(false, SeqCst);
+    world.pass(2 * SECOND).await;
+    assert!(world.locker().try_acquire(&key("a")).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_dropped_release_is_delivered_in_the_background() {
+    // R9
+    let world = World::new();
+    let locker = world.locker();
+    let lease = locker.acquire(&key("a")).ttl(ttl(60_000)).await.unwrap();
+    {
+        let release = std::pin::pin!(lease.release());
+        tokio::select! {
+            biased;
+            _ = release => panic!("the store cannot have answered yet"),
+            () = std::future::ready(()) => {}
+        }
+    }
+    locker.close().await;
+    assert!(locker.try_acquire(&key("a")).await.unwrap().is_some());
+}
