@@ -58,12 +58,12 @@ async fn a_posting_is_bid_on_once_also_by_late_comers() {
     let sent = Arc::new(AtomicU32::new(0));
     for n in 0..5 {
         let sent = Arc::clone(&sent);
-        let placement = fleet.bidder().place(&key("a"), &quick(), move |submission| async move {
+        let submit = move |submission: bidlock::Submission| async move {
             sent.fetch_add(1, SeqCst);
             assert!(submission.left() > Duration::ZERO);
             placed()
-        });
-        match placement.await.unwrap() {
+        };
+        match fleet.bidder().place(&key("a"), &quick(), submit).await.unwrap() {
             Placement::Recorded(info) => assert_eq!((n, info.state), (0, State::Placed)),
             Placement::Not(Verdict::AlreadyPlaced(info)) => {
                 assert!(n > 0);
@@ -235,7 +235,7 @@ async fn an_outcome_that_comes_after_its_attempt_was_closed_is_kept_and_told() {
     let guard = fleet.bidder();
     let Begin::Started(bid) = guard.begin(&key("a"), &quick()).await.unwrap() else { panic!() };
     fleet.world.machine.clock.advance(Duration::from_mins(2));
-    fleet.world.machine.processes.end_current();
+    fleet.world.machine.processes.end();
     let note = bidlock::ledger::OperatorNote {
         actor: "ops".to_owned(),
         because: "the marketplace shows no bid".to_owned(),
