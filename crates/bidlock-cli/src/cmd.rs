@@ -29,7 +29,7 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<u8, Failure> {
         Command::Help { topic } => return manual::help(topic.as_deref(), output),
         _ => {}
     }
-    let context = Context::new(&cli.global, *output)?;
+    let context = Context::new(&cli.global, output.clone())?;
     match cli.command {
         Command::Bid(args) => on_runtime(bid::run(args, &context)),
         Command::Lock(args) => on_runtime(lock::run(args, &context)),

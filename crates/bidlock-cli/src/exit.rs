@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::child::CannotRun;
 use crate::config::ConfigError;
-use crate::output::{Output, visible};
+use crate::output::{Output, time, visible};
 
 /// The exit codes of bidlock's own. Source of the numbers: `sysexits.h`, and shells for 126, 127.
 pub(crate) mod code {
@@ -99,10 +99,10 @@ impl Failure {
         }
         let mut text = format!("{} {}\n", output.paint("1;31", "error:"), visible(&self.message));
         for cause in &self.causes {
-            text.push_str(&format!("  caused by: {}\n", visible(cause)));
+            text = format!("{text}  caused by: {}\n", visible(cause));
         }
         if let Some(hint) = &self.hint {
-            text.push_str(&format!("{} {}\n", output.paint("1;36", "hint:"), visible(hint)));
+            text = format!("{text}{} {}\n", output.paint("1;36", "hint:"), visible(hint));
         }
         output.stderr(&text);
     }
@@ -201,7 +201,7 @@ impl From<LedgerError> for Failure {
         };
         let mut message = error.to_string();
         if let LedgerError::NotAllowed { until: Some(until), .. } = &error {
-            message.push_str(&format!("; allowed from {}", crate::output::time::rfc3339(*until)));
+            message = format!("{message}; allowed from {}", time::rfc3339(*until));
         }
         Self::new(code, kind, message).hint(hint).retryable(error.is_retryable()).because_of(&error)
     }

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error, &arguments),
     };
     let output = Output::new(&cli.global);
-    log_to_stderr(&cli.global, &output);
+    log_to_stderr(&cli.global);
     match cmd::run(cli, &output) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
@@ -47,17 +47,16 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(code::USAGE))
 }
 
-/// Lets `-v` show what the library does; warnings are shown always.
-fn log_to_stderr(flags: &Global, output: &Output) {
-    let level = match (flags.quiet, flags.verbose) {
-        (true, _) => tracing::Level::ERROR,
-        (false, 0) => tracing::Level::WARN,
-        (false, 1) => tracing::Level::DEBUG,
-        (false, _) => tracing::Level::TRACE,
+/// Lets `-v` show what the library does; its errors are shown always.
+fn log_to_stderr(flags: &Global) {
+    let level = match flags.verbose {
+        0 => tracing::Level::ERROR,
+        1 => tracing::Level::DEBUG,
+        _ => tracing::Level::TRACE,
     };
     tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_ansi(output.colors_stderr())
+        .with_ansi(false)
         .with_target(flags.verbose > 0)
         .with_writer(std::io::stderr)
         .init();

@@ -11,7 +11,8 @@ use crate::args::{Color, Global};
 pub(crate) use table::{Cell, Table};
 
 /// Where and how to write.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "flags and facts that do not depend on another")]
 pub(crate) struct Output {
     /// One JSON object per line.
     pub(crate) json: bool,
@@ -45,11 +46,6 @@ impl Output {
     /// Whether people look at stdout.
     pub(crate) const fn is_terminal(&self) -> bool {
         self.terminal
-    }
-
-    /// Whether stderr takes colours.
-    pub(crate) const fn colors_stderr(&self) -> bool {
-        self.color_err
     }
 
     /// Writes data.

@@ -36,6 +36,7 @@ impl Terminal {
     }
 
     /// Puts a group in the foreground.
+    #[expect(clippy::unused_self, reason = "only who has a terminal may give it")]
     pub(super) fn give(&self, group: Pid) {
         // A background job that moves the foreground is stopped for it, unless it blocks SIGTTOU.
         let mut blocked = SigSet::empty();

@@ -23,7 +23,7 @@ fn shell(script: &str) -> Spec {
         words: ["sh", "-c", script].map(OsString::from).to_vec(),
         environment: vec![],
         keep_last_line: false,
-        grace: Duration::from_secs(60),
+        grace: Duration::from_mins(1),
     }
 }
 

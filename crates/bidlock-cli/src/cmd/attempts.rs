@@ -2,7 +2,7 @@ use bidlock::WallTime;
 use bidlock::ledger::{AttemptInfo, BidQuery, HistoryEntry, Ledger, State, limits};
 use serde_json::{Value, json};
 
-use super::context::{Context, posting_key};
+use super::context::Context;
 use crate::args::{BidsArgs, StateName};
 use crate::exit::Failure;
 use crate::output::{Cell, Table, time};
@@ -18,7 +18,7 @@ pub(crate) async fn run(args: BidsArgs, context: &Context) -> Result<u8, Failure
     if let (Some(marketplace), Some(posting)) = (&args.marketplace, &args.posting) {
         // Programs get one kind of line at a time.
         if args.history || (context.output.is_terminal() && !context.output.json) {
-            let history = ledger.history(&posting_key(marketplace, posting)?).await?;
+            let history = ledger.history(&context.posting_key(marketplace, posting)?).await?;
             show_history(&history, marketplace, posting, context)?;
         }
     }

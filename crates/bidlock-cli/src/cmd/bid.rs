@@ -7,7 +7,7 @@ use std::time::Duration;
 use bidlock::ledger::{Fingerprint, Outcome};
 use bidlock::{Begin, BidGuard, BidOptions, Label, OpenBid, Ttl};
 
-use super::context::{Context, interrupted, posting_key, wait_of};
+use super::context::{Context, interrupted, wait_of};
 use crate::args::BidArgs;
 use crate::child::{Child, Ended, Exit, GRACE, Signals, Spec, Why, find_command};
 use crate::exit::{Failure, code};
@@ -23,7 +23,7 @@ const STOP_LEAD_MAX: Duration = Duration::from_secs(2);
 
 /// Runs the command that sends a bid, at most once for a posting.
 pub(crate) async fn run(args: BidArgs, context: &Context) -> Result<u8, Failure> {
-    let key = posting_key(&args.marketplace, &args.posting)?;
+    let key = context.posting_key(&args.marketplace, &args.posting)?;
     context.config.lock_url()?;
     context.config.check_bidding()?;
     let options = options(&args)?;

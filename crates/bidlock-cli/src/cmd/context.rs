@@ -64,6 +64,30 @@ impl Context {
         }
     }
 
+    /// The key that a posting or a name means.
+    pub(crate) fn key_of(&self, target: &Target) -> Result<Key, Failure> {
+        match (&target.key, &target.marketplace, &target.posting) {
+            (Some(name), _, _) => Ok(Key::named(name)?),
+            (None, Some(marketplace), Some(posting)) => self.posting_key(marketplace, posting),
+            _ => {
+                let message = "name MARKETPLACE POSTING, or --key NAME";
+                Err(Failure::new(code::USAGE, "usage", message))
+            }
+        }
+    }
+
+    /// The key of a posting.
+    pub(crate) fn posting_key(&self, marketplace: &str, posting: &str) -> Result<Key, Failure> {
+        let key = Key::new(marketplace, posting)?;
+        if key.is_encoded() && self.config.lock.value.is_shared() {
+            // Clients of the old kind share no file with this one.
+            self.output.say(&format!(
+                "warning: clients that use the id as it is lock another key than {key}"
+            ));
+        }
+        Ok(key)
+    }
+
     /// The wall time.
     pub(crate) fn now(&self) -> WallTime {
         self.platform.clock.wall()
@@ -96,7 +120,7 @@ impl Context {
     }
 }
 
-/// Makes the folder of the default file, for its user alone; a named file's folder must be there.
+/// Makes the folder of the default file, for its user alone.
 fn make_default_folder(store: &Store) -> Result<(), Failure> {
     let Store::Sqlite { path, default: true } = store else { return Ok(()) };
     let folder = path.parent().unwrap_or(Path::new("/"));
@@ -105,28 +129,6 @@ fn make_default_folder(store: &Store) -> Result<(), Failure> {
         Failure { message, ..Failure::from(e) }
             .hint("name a file that this user may write: --url sqlite:///PATH")
     })
-}
-
-/// The key that a posting or a name means.
-pub(crate) fn key_of(target: &Target) -> Result<Key, Failure> {
-    let key = match (&target.key, &target.marketplace, &target.posting) {
-        (Some(name), _, _) => Key::named(name)?,
-        (None, Some(marketplace), Some(posting)) => posting_key(marketplace, posting)?,
-        _ => {
-            let message = "name MARKETPLACE POSTING, or --key NAME";
-            return Err(Failure::new(code::USAGE, "usage", message));
-        }
-    };
-    Ok(key)
-}
-
-/// The key of a posting; says what old clients make of an id that has to be encoded.
-pub(crate) fn posting_key(marketplace: &str, posting: &str) -> Result<Key, Failure> {
-    let key = Key::new(marketplace, posting)?;
-    if key.is_encoded() {
-        tracing::warn!(%key, "clients that use the id as it is lock another key");
-    }
-    Ok(key)
 }
 
 /// The library's word for a wait.

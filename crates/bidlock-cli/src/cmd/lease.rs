@@ -1,7 +1,7 @@
 use bidlock::{Label, LeaseId, Ownership, Renewal, Ttl};
 use serde_json::json;
 
-use super::context::{Context, interrupted, key_of, wait_of};
+use super::context::{Context, interrupted, wait_of};
 use crate::args::{AcquireArgs, LeaseArgs, RenewArgs};
 use crate::child::Signals;
 use crate::exit::{Failure, code};
@@ -9,7 +9,7 @@ use crate::output::time;
 
 /// Takes a lock and leaves it to the caller: prints the lease id.
 pub(crate) async fn acquire(args: AcquireArgs, context: &Context) -> Result<u8, Failure> {
-    let key = key_of(&args.target)?;
+    let key = context.key_of(&args.target)?;
     let ttl = Ttl::new(args.hold.ttl)?;
     let label = args.hold.label.as_deref().map(Label::new).transpose()?;
     let mut signals = Signals::listen()?;
@@ -19,17 +19,17 @@ pub(crate) async fn acquire(args: AcquireArgs, context: &Context) -> Result<u8, 
     if let Some(label) = label {
         acquire = acquire.holder_label(label);
     }
-    let taken = async {
+    let confirmed = async {
         let lease = acquire.await?;
         lease.confirm().await?;
         Ok::<_, bidlock::Error>(lease)
     };
-    let taken = tokio::select! {
+    let held = tokio::select! {
         biased;
-        taken = taken => taken.map_err(Failure::from),
+        lease = confirmed => lease.map_err(Failure::from),
         signal = signals.stop_asked() => Err(interrupted(signal)),
     };
-    let lease = match taken {
+    let lease = match held {
         Ok(lease) => lease,
         Err(failure) => {
             context.close(&locker).await;
@@ -61,7 +61,7 @@ pub(crate) async fn acquire(args: AcquireArgs, context: &Context) -> Result<u8, 
 
 /// Makes a lease live on.
 pub(crate) async fn renew(args: RenewArgs, context: &Context) -> Result<u8, Failure> {
-    let key = key_of(&args.lease.target)?;
+    let key = context.key_of(&args.lease.target)?;
     let id: LeaseId = args.lease.lease.parse()?;
     let ttl = Ttl::new(args.ttl)?;
     let locker = context.locker().await?;
@@ -87,7 +87,7 @@ pub(crate) async fn renew(args: RenewArgs, context: &Context) -> Result<u8, Fail
 
 /// Gives a lease back.
 pub(crate) async fn release(args: LeaseArgs, context: &Context) -> Result<u8, Failure> {
-    let key = key_of(&args.target)?;
+    let key = context.key_of(&args.target)?;
     let id: LeaseId = args.lease.parse()?;
     let locker = context.locker().await?;
     let key = key.with_prefix(locker.prefix());

@@ -1,9 +1,8 @@
-use std::future::Future;
 use std::time::Duration;
 
 use bidlock::{Label, Lease, LossReason, Ttl};
 
-use super::context::{Context, interrupted, key_of, wait_of};
+use super::context::{Context, interrupted, wait_of};
 use crate::args::LockArgs;
 use crate::child::{Child, Ended, GRACE, Signals, Spec, Why, find_command};
 use crate::exit::{Failure, code};
@@ -13,7 +12,7 @@ pub(crate) async fn run(args: LockArgs, context: &Context) -> Result<u8, Failure
     let (Some(target), Some(name)) = (&args.target, args.command.first()) else {
         return Err(Failure::new(code::USAGE, "usage", "the command is missing"));
     };
-    let key = key_of(target)?;
+    let key = context.key_of(target)?;
     let ttl = Ttl::new(args.hold.ttl)?;
     let label = args.hold.label.as_deref().map(Label::new).transpose()?;
     let program = find_command(name)?;
@@ -71,33 +70,33 @@ async fn guard(
     let child = match Child::start(&spec, context.clock()) {
         Ok(child) => child,
         Err(error) => {
-            release(lease).await;
+            release(lease, context).await;
             return Err(error.into());
         }
     };
     let ended = child.wait(signals, endangered(&lease, context), gone(&lease, context)).await?;
-    finish(lease, &ended).await
+    finish(lease, &ended, context).await
 }
 
 /// Gives the lock back, and decides the exit code.
-async fn finish(lease: Lease, ended: &Ended) -> Result<u8, Failure> {
+async fn finish(lease: Lease, ended: &Ended, context: &Context) -> Result<u8, Failure> {
     if ended.stopped == Some(Why::Lease) {
         let why = match lease.check() {
             Err(error) => error.to_string(),
             Ok(_) => "the lock could not be renewed in time".to_owned(),
         };
-        release(lease).await;
+        release(lease, context).await;
         return Err(Failure::new(code::LOST, "lost", format!("{why}; the command was stopped"))
             .hint("see `bidlock locks` for who holds it now")
             .retryable(true));
     }
-    release(lease).await;
+    release(lease, context).await;
     Ok(ended.exit.code())
 }
 
-async fn release(lease: Lease) {
+async fn release(lease: Lease, context: &Context) {
     if let Err(error) = lease.release().await {
-        tracing::warn!(%error, "release of the lock");
+        context.output.say(&format!("warning: release of the lock: {error}"));
     }
 }
 
@@ -124,16 +123,14 @@ async fn endangered(lease: &Lease, context: &Context) -> Why {
 }
 
 /// Resolves when the command must not run for one more instant.
-fn gone<'a>(lease: &'a Lease, context: &'a Context) -> impl Future<Output = Why> + 'a {
-    async move {
-        let reason = lease.lost().await;
-        if matches!(reason, LossReason::Revoked | LossReason::MaxHold) {
-            // The store keeps the key for the lease that it promised, of which at least half is
-            // left: the command may use it to stop.
-            let clock = context.clock();
-            let grace = GRACE.min(lease.ttl().get() / 2);
-            clock.sleep_until(clock.now() + grace).await;
-        }
-        Why::Lease
+async fn gone(lease: &Lease, context: &Context) -> Why {
+    let reason = lease.lost().await;
+    if matches!(reason, LossReason::Revoked | LossReason::MaxHold) {
+        // The store keeps the key for the lease that it promised, of which at least half is
+        // left: the command may use it to stop.
+        let clock = context.clock();
+        let grace = GRACE.min(lease.ttl().get() / 2);
+        clock.sleep_until(clock.now() + grace).await;
     }
+    Why::Lease
 }

@@ -68,9 +68,10 @@ fn show(locks: &[LockInfo], context: &Context) -> Result<(), Failure> {
             lock.holder.to_string().into(),
             lock.token.map_or_else(|| "-".to_owned(), |token| token.to_string()).into(),
             lock.age.map_or_else(|| "-".to_owned(), time::age).into(),
-            match lock.revoked {
-                true => Cell::colored(format!("{remaining} (revoked)"), "33"),
-                false => remaining.into(),
+            if lock.revoked {
+                Cell::colored(format!("{remaining} (revoked)"), "33")
+            } else {
+                remaining.into()
             },
             lock.waiters.to_string().into(),
         ]);

@@ -47,15 +47,14 @@ pub(crate) fn help(topic: Option<&str>, output: &Output) -> Result<u8, Failure> 
     let text = match topic {
         None => definition.render_long_help().to_string(),
         Some("exit-codes") => format!("{EXIT_CODES}\n"),
-        Some(name) => match definition.find_subcommand_mut(name) {
-            Some(command) => command.render_long_help().to_string(),
-            None => {
-                let names: Vec<_> = definition.get_subcommands().map(Command::get_name).collect();
-                let hint = format!("there are exit-codes, {}", names.join(", "));
-                let message = format!("no help on {name:?}");
-                return Err(Failure::new(code::USAGE, "usage", message).hint(hint));
-            }
-        },
+        Some(name) => {
+            let names: Vec<_> = definition.get_subcommands().map(Command::get_name).collect();
+            let hint = format!("there are exit-codes, {}", names.join(", "));
+            let command = definition.find_subcommand_mut(name).ok_or_else(|| {
+                Failure::new(code::USAGE, "usage", format!("no help on {name:?}")).hint(hint)
+            })?;
+            command.render_long_help().to_string()
+        }
     };
     output.data(&text)?;
     Ok(0)

@@ -4,14 +4,14 @@ use bidlock::ledger::{AttemptInfo, AuditQuery, Freshness, Resolution, limits};
 use serde_json::json;
 
 use super::attempts::attempt_json;
-use super::context::{Context, posting_key};
+use super::context::Context;
 use crate::args::{AuditArgs, ReopenArgs, ResolveArgs, WithdrawArgs};
 use crate::exit::{Failure, code};
 use crate::output::{Table, time};
 
 /// Ends the doubt about an attempt.
 pub(crate) async fn resolve(args: ResolveArgs, context: &Context) -> Result<u8, Failure> {
-    let key = posting_key(&args.marketplace, &args.posting)?;
+    let key = context.posting_key(&args.marketplace, &args.posting)?;
     let resolution = match args.placed {
         Some(reference) => Resolution::Placed { reference: Some(reference) },
         None if args.refused => Resolution::Refused,
@@ -34,7 +34,7 @@ pub(crate) async fn resolve(args: ResolveArgs, context: &Context) -> Result<u8, 
 
 /// Notes that a placed bid was withdrawn.
 pub(crate) async fn withdraw(args: WithdrawArgs, context: &Context) -> Result<u8, Failure> {
-    let key = posting_key(&args.marketplace, &args.posting)?;
+    let key = context.posting_key(&args.marketplace, &args.posting)?;
     let ledger = context.ledger().await?;
     let done = ledger.withdraw(&key, &context.note(args.because)).await?;
     show(&done, "noted", context)
@@ -42,7 +42,7 @@ pub(crate) async fn withdraw(args: WithdrawArgs, context: &Context) -> Result<u8
 
 /// Lets a posting be bid on again.
 pub(crate) async fn reopen(args: ReopenArgs, context: &Context) -> Result<u8, Failure> {
-    let key = posting_key(&args.marketplace, &args.posting)?;
+    let key = context.posting_key(&args.marketplace, &args.posting)?;
     let ledger = context.ledger().await?;
     let done = ledger.reopen(&key, &context.note(args.because)).await?;
     show(&done, "reopened", context)

@@ -153,7 +153,7 @@ fn read_file(path: &Path) -> Result<Option<Pairs>, ConfigError> {
     };
     let text = String::from_utf8(bytes).map_err(|e| {
         let before = &e.as_bytes()[..e.utf8_error().valid_up_to()];
-        let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+        let line = before.split(|b| *b == b'\n').count();
         refuse(format!("line {line}: not UTF-8"))
     })?;
     let mut pairs = HashMap::new();

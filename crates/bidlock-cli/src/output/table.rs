@@ -60,7 +60,7 @@ impl Table {
             for (at, cell) in row.iter().enumerate() {
                 let pad = widths.get(at).map_or(0, |width| width - cell.text.width());
                 if color && !cell.style.is_empty() {
-                    line.push_str(&format!("\x1b[{}m{}\x1b[0m", cell.style, cell.text));
+                    line.extend(["\x1b[", cell.style, "m", &cell.text, "\x1b[0m"]);
                 } else {
                     line.push_str(&cell.text);
                 }

@@ -1,0 +1,119 @@
+use std::fs;
+use std::process::Stdio;
+
+use crate::User;
+
+#[test]
+fn a_posting_is_bid_on_once() {
+    let user = User::new();
+    let words = ["bid", "upwork", "job_123", "--", "sh", "-c", "echo sent; echo x >> sent"];
+    let first = user.run(&words);
+    assert_eq!((first.code, first.stdout.as_str()), (0, "sent\n"), "{first:?}");
+    assert!(first.stderr.starts_with("placed: upwork job_123\n"), "{}", first.stderr);
+    assert!(first.stderr.contains("bidlock/bidlock.db"), "{}", first.stderr);
+    assert!(first.stderr.lines().count() <= 3);
+    let attempt = first.stderr.split("attempt ").nth(1).unwrap().split(',').next().unwrap();
+
+    let second = user.run(&words);
+    assert_eq!((second.code, second.stdout.as_str()), (10, ""), "{second:?}");
+    assert!(second.stderr.starts_with("already bid: upwork job_123, 20"), "{}", second.stderr);
+    assert!(second.stderr.contains(attempt), "{}", second.stderr);
+    assert_eq!(fs::read_to_string(user.path("sent")).unwrap(), "x\n");
+}
+
+#[test]
+fn of_many_at_once_one_runs_the_command() {
+    let user = User::new();
+    let script = "echo x >> sent";
+    let many: Vec<_> = (0..20)
+        .map(|_| {
+            let words = ["bid", "upwork", "j", "--wait", "60s", "--", "sh", "-c", script];
+            user.command(&words).stderr(Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    let mut codes: Vec<_> =
+        many.into_iter().map(|mut child| child.wait().unwrap().code().unwrap()).collect();
+    codes.sort_unstable();
+    assert_eq!(codes[0], 0);
+    assert!(codes[1..].iter().all(|code| *code == 10), "{codes:?}");
+    assert_eq!(fs::read_to_string(user.path("sent")).unwrap(), "x\n");
+}
+
+#[test]
+fn the_commands_exit_says_how_it_went() {
+    let user = User::new();
+    let bid = |posting: &str, script: &str| {
+        user.run(&["bid", "upwork", posting, "--", "sh", "-c", script]).code
+    };
+    assert_eq!(bid("refused", "exit 65"), 12);
+    assert_eq!(bid("refused", "exit 0"), 10);
+    assert_eq!(bid("not-sent", "exit 75"), 13);
+    assert_eq!(bid("not-sent", "exit 0"), 0);
+    for (posting, script) in [("code", "exit 3"), ("signal", "kill -KILL $$")] {
+        assert_eq!(bid(posting, script), 11);
+        assert_eq!(bid(posting, "echo x >> again"), 11);
+    }
+    assert!(!user.path("again").exists(), "an unknown outcome is never tried again");
+}
+
+#[test]
+fn the_command_knows_its_attempt() {
+    let user = User::new();
+    let script = "echo $BIDLOCK_ATTEMPT_ID $BIDLOCK_TOKEN $BIDLOCK_KEY $BIDLOCK_MARKETPLACE; \
+                  echo \"$BIDLOCK_POSTING\" $BIDLOCK_SEND_BY";
+    let ran = user.run(&["bid", "upwork", "a b", "--prefix", "p", "--", "sh", "-c", script]);
+    let words: Vec<_> = ran.stdout.split_whitespace().collect();
+    assert_eq!(words[0].len(), 36, "{ran:?}");
+    assert!(words[1].parse::<u64>().unwrap() > 0);
+    assert_eq!(words[2..6], ["p:upwork:a%20b", "upwork", "a", "b"]);
+    assert!(words[6].ends_with('Z') && words[6].contains('T'));
+}
+
+#[test]
+fn reference_and_payload_are_kept() {
+    let user = User::new();
+    fs::write(user.path("bid.json"), "abc").unwrap();
+    let words = ["bid", "upwork", "j", "--payload", "bid.json", "--reference-from-stdout", "--"];
+    let ran = user.run(&[&words[..], &["sh", "-c", "echo sending; echo ref-9"]].concat());
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "sending\nref-9\n"), "{ran:?}");
+    let bids = user.run(&["bids", "--json"]).stdout;
+    assert!(bids.contains("\"reference\":\"ref-9\""), "{bids}");
+    assert!(bids.contains("\"payload\":\"sha256:ba7816bf"), "{bids}");
+    assert!(bids.contains("\"state\":\"placed\""), "{bids}");
+}
+
+#[test]
+fn a_command_that_takes_too_long_is_stopped_and_in_doubt() {
+    let user = User::new();
+    let script = "echo $$ > pid; trap '' TERM; sleep 60; sleep 60";
+    let ran = user.run(&["bid", "upwork", "j", "--submit-timeout", "1s", "--", "sh", "-c", script]);
+    assert_eq!(ran.code, 11, "{ran:?}");
+    assert!(ran.stderr.contains("send-by") && ran.stderr.contains("bidlock resolve upwork j"));
+    assert!(!crate::runs(&user.path("pid")));
+}
+
+#[test]
+fn a_posting_seen_too_long_ago_is_left_alone() {
+    let user = User::new();
+    let words = ["bid", "upwork", "j", "--seen-at", "2026-01-01T00:00:00Z", "touch", "ran"];
+    let ran = user.run(&words);
+    assert_eq!(ran.code, 14, "{ran:?}");
+    assert!(!user.path("ran").exists());
+    assert_eq!(user.run(&["bids", "--json"]).stdout, "");
+}
+
+#[test]
+fn results_are_objects_for_programs() {
+    let user = User::new();
+    let ran = user.run(&["--json", "bid", "upwork", "j", "echo", "sent"]);
+    assert_eq!(ran.stdout, "sent\n", "stdout is the command's");
+    let object: serde_json::Value = serde_json::from_str(&ran.stderr).unwrap();
+    assert_eq!((object["code"].as_u64(), object["result"].as_str()), (Some(0), Some("placed")));
+    let again = user.run(&["--json", "bid", "upwork", "j", "echo", "sent"]);
+    let object: serde_json::Value = serde_json::from_str(&again.stderr).unwrap();
+    assert_eq!((again.code, object["result"].as_str()), (10, Some("already_placed")));
+    let broken = user.run(&["--json", "bid", "Upwork", "j", "true"]);
+    let object: serde_json::Value = serde_json::from_str(&broken.stderr).unwrap();
+    assert_eq!((broken.code, object["kind"].as_str()), (2, Some("invalid")));
+    assert_eq!(object["retryable"].as_bool(), Some(false));
+}

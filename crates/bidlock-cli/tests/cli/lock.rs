@@ -1,0 +1,133 @@
+use std::fs;
+use std::io::Write as _;
+use std::process::Stdio;
+
+use nix::sys::signal::Signal;
+
+use crate::{Ran, User};
+
+#[test]
+fn the_commands_exit_code_is_passed_through() {
+    let user = User::new();
+    for (script, code) in [("exit 0", 0), ("exit 9", 9), ("kill -KILL $$", 137)] {
+        assert_eq!(user.run(&["lock", "--key", "n", "--", "sh", "-c", script]).code, code);
+    }
+    assert_eq!(user.run(&["lock", "upwork", "j", "sh", "-c", "exit 4"]).code, 4);
+}
+
+#[test]
+fn the_command_knows_its_lock_and_gets_standard_input() {
+    let user = User::new();
+    let script = "cat; echo $BIDLOCK_KEY; test $BIDLOCK_TOKEN -gt 0";
+    let mut child = user
+        .command(&["lock", "--key", "n", "sh", "-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"hello\n").unwrap();
+    let ran = Ran::from(child.wait_with_output().unwrap());
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "hello\nbid_lock::n\n"), "{ran:?}");
+}
+
+#[test]
+fn a_lock_that_somebody_holds_is_busy() {
+    let user = User::new();
+    let holder = user.until_ready(&["lock", "--key", "n", "sh", "-c", "echo ready; sleep 60"]);
+    let busy = user.run(&["lock", "-n", "--key", "n", "touch", "ran"]);
+    assert_eq!(busy.code, 75, "{busy:?}");
+    assert!(busy.stderr.contains("bid_lock::n") && busy.stderr.contains("hint:"), "{busy:?}");
+    assert_eq!(user.run(&["lock", "--wait", "100ms", "--key", "n", "touch", "ran"]).code, 75);
+    assert_eq!(user.run(&["lock", "-n", "-E", "3", "--key", "n", "touch", "ran"]).code, 3);
+    assert!(!user.path("ran").exists());
+    let locks = user.run(&["locks", "--json"]).stdout;
+    assert!(locks.contains("\"key\":\"bid_lock::n\""), "{locks}");
+    holder.signal(Signal::SIGTERM);
+    assert_eq!(holder.end().code, 143);
+    assert_eq!(user.run(&["lock", "-n", "--key", "n", "true"]).code, 0, "it is free again");
+}
+
+#[test]
+fn a_lease_lives_between_calls() {
+    let user = User::new();
+    let taken = user.run(&["acquire", "--key", "n", "--ttl", "1m"]);
+    let lease = taken.stdout.trim();
+    assert_eq!(taken.code, 0, "{taken:?}");
+    assert_eq!(user.run(&["acquire", "-n", "--key", "n"]).code, 75);
+    assert_eq!(user.run(&["renew", "--key", "n", "--lease", lease]).code, 0);
+    assert_eq!(user.run(&["renew", "--key", "n", "--lease", "h:1:0123456789abcdef"]).code, 76);
+    assert_eq!(user.run(&["release", "--key", "n", "--lease", "h:1:0123456789abcdef"]).code, 76);
+    assert_eq!(user.run(&["release", "--key", "n", "--lease", lease]).code, 0);
+    assert_eq!(user.run(&["release", "--key", "n", "--lease", lease]).code, 76);
+    assert_eq!(user.run(&["renew", "--key", "n", "--lease", lease]).code, 76);
+    assert_eq!(user.run(&["release", "--key", "n", "--lease", "nonsense"]).code, 2);
+}
+
+#[test]
+fn a_revoked_lock_stops_its_command() {
+    let user = User::new();
+    let script = "trap 'echo x > asked; exit 0' TERM; echo $$ > pid; echo ready; sleep 60 & wait";
+    // Renewals tell of the revocation: a short TTL makes them frequent.
+    let words = ["lock", "--key", "n", "--ttl", "3s", "sh", "-c", script];
+    let holder = user.until_ready(&words);
+    let locks = user.run(&["locks", "--json"]).stdout;
+    let lock: serde_json::Value = serde_json::from_str(&locks).unwrap();
+    let token = lock["token"].to_string();
+
+    let other = ["revoke", "bid_lock::n", "--token", "1", "--because", "old"];
+    assert_eq!(user.run(&other).code, 10, "another token changes nothing");
+    let revoked = user.run(&["revoke", "bid_lock::n", "--token", &token, "--because", "stuck"]);
+    assert_eq!(revoked.code, 0, "{revoked:?}");
+    let ended = holder.end();
+    assert_eq!(ended.code, 76, "{ended:?}");
+    assert!(ended.stderr.contains("operator"), "{ended:?}");
+    assert!(user.path("asked").exists() && !crate::runs(&user.path("pid")));
+    let audit = user.run(&["audit"]).stdout;
+    assert!(audit.contains("revoke") && audit.contains("stuck") && audit.contains(&token));
+    assert_eq!(audit.lines().count(), 1, "what changed nothing is not in the audit: {audit}");
+}
+
+#[test]
+fn a_lock_is_not_held_for_longer_than_allowed() {
+    let user = User::new();
+    let words =
+        ["lock", "--key", "n", "--max-hold", "300ms", "sh", "-c", "echo $$ > pid; sleep 60"];
+    let ran = user.run(&words);
+    assert_eq!(ran.code, 76, "{ran:?}");
+    assert!(!crate::runs(&user.path("pid")));
+}
+
+#[test]
+fn a_holder_that_stood_still_past_its_lease_stops_its_command() {
+    let user = User::new();
+    let script = "echo ready; trap '' TERM; sleep 60; sleep 60";
+    let holder = user.until_ready(&["lock", "--key", "n", "--ttl", "500ms", "sh", "-c", script]);
+    holder.signal(Signal::SIGSTOP);
+    let next = user.run(&["lock", "--key", "n", "--wait", "20s", "sh", "-c", "echo x > next"]);
+    assert_eq!(next.code, 0, "{next:?}");
+    holder.signal(Signal::SIGCONT);
+    let ended = holder.end();
+    assert_eq!(ended.code, 76, "{ended:?}");
+    assert!(fs::exists(user.path("next")).unwrap());
+}
+
+#[test]
+fn a_waiter_that_stood_still_past_its_turn_sends_nothing() {
+    let user = User::new();
+    let holder = user.until_ready(&["lock", "upwork", "j", "sh", "-c", "echo ready; sleep 60"]);
+    let words = ["bid", "upwork", "j", "--wait", "1s", "--ttl", "500ms", "touch", "ran"];
+    let waiting = user.command(&words).stderr(Stdio::piped()).spawn().unwrap();
+    while !user.run(&["locks", "--json"]).stdout.contains("\"waiters\":1") {}
+    let pid = nix::unistd::Pid::from_raw(waiting.id().cast_signed());
+    nix::sys::signal::kill(pid, Signal::SIGSTOP).unwrap();
+    holder.signal(Signal::SIGTERM);
+    holder.end();
+    // Its turn and its wait pass while it stands still; the next one is served after it.
+    let next = user.run(&["lock", "upwork", "j", "--wait", "20s", "true"]);
+    assert_eq!(next.code, 0, "{next:?}");
+    nix::sys::signal::kill(pid, Signal::SIGCONT).unwrap();
+    let ended = Ran::from(waiting.wait_with_output().unwrap());
+    assert!(ended.code == 75 || ended.code == 76, "{ended:?}");
+    assert!(!user.path("ran").exists());
+}
