@@ -13,7 +13,9 @@ use bidlock_testkit::{TestPlatform, block_on, test_platform};
 use proptest::prelude::*;
 
 const POSTINGS: usize = 2;
-const IDS: usize = 6;
+const IDS: usize = 8;
+/// Picks the latest attempt of a posting: this and the posting's number.
+const LATEST: usize = 100;
 const SEND_WITHIN: u64 = 60;
 const LAG: u64 = 10;
 
@@ -29,21 +31,24 @@ enum Act {
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
-    let (posting, id, token) = (0..POSTINGS, 0..IDS, 1..6_u64);
+    let (posting, token) = (0..POSTINGS, 1..6_u64);
+    // Mostly what is under way, sometimes anything.
+    let id = prop_oneof![1 => 0..IDS, 4 => LATEST..LATEST + POSTINGS];
     let said =
         prop::sample::select(vec![State::Placed, State::Refused, State::Abandoned, State::Unknown]);
     let found = prop::sample::select(vec![State::Placed, State::Refused, State::Abandoned]);
     let act = prop_oneof![
-        4 => (posting.clone(), id.clone(), token.clone())
+        4 => (posting.clone(), 0..IDS, token.clone())
             .prop_map(|(posting, id, token)| Act::Reserve { posting, id, token }),
         4 => (id.clone(), token).prop_map(|(id, token)| Act::Start { id, token }),
         4 => (id, said).prop_map(|(id, next)| Act::Record { id, next }),
         2 => (posting.clone(), found).prop_map(|(posting, next)| Act::Resolve { posting, next }),
-        1 => posting.clone().prop_map(|posting| Act::Withdraw { posting }),
+        2 => posting.clone().prop_map(|posting| Act::Withdraw { posting }),
         1 => posting.prop_map(|posting| Act::Reopen { posting }),
-        1 => (1..100_u64).prop_map(|seconds| Act::Pass { seconds }),
+        3 => prop::sample::select(vec![1, 5, 58, 60, 65, 70, 100])
+            .prop_map(|seconds| Act::Pass { seconds }),
     ];
-    prop::collection::vec(act, 1..40)
+    prop::collection::vec(act, 1..60)
 }
 
 #[derive(Debug, Clone)]
@@ -68,6 +73,20 @@ impl Model {
             State::Unknown
         } else {
             attempt.state
+        }
+    }
+
+    /// The act with the attempt that it means.
+    fn pinned(&self, act: &Act) -> Act {
+        let pin = |id: usize| {
+            let latest = |posting| self.attempts.iter().rev().find(|a| a.posting == posting);
+            let found = id.checked_sub(LATEST).map(latest);
+            found.map_or(id, |latest| latest.map_or(0, |attempt| attempt.id))
+        };
+        match act.clone() {
+            Act::Start { id, token } => Act::Start { id: pin(id), token },
+            Act::Record { id, next } => Act::Record { id: pin(id), next },
+            other => other,
         }
     }
 
@@ -311,6 +330,7 @@ proptest! {
         let (mut model, real) = (Model::default(), Real::new());
         let mut told = [0; POSTINGS];
         for (step, act) in acts.iter().enumerate() {
+            let act = &model.pinned(act);
             let expected = model.apply(act);
             let answer = block_on(real.apply(act));
             prop_assert_eq!(answer, expected, "step {}: {:?}\n{:#?}", step, act, model);

@@ -124,7 +124,7 @@ macro_rules! __every_ledger_rule {
             operating::resolve_needs_a_doubt: "L6",
             operating::each_finding_leads_to_its_state: "L6",
             operating::a_placed_bid_is_not_reopened: "L1",
-            operating::reopen_lets_another_try: "L1",
+            operating::reopen_lets_another_try: "L1 L8",
             operating::only_a_placed_bid_is_withdrawn: "L4",
             operating::acts_by_hand_are_audited: "L7",
             listing::history_tells_every_step_in_order: "L7",

@@ -1,10 +1,13 @@
 use std::time::Duration;
 
 use bidlock_ledger::{
-    AuditAct, AuditQuery, Event, LedgerError, Reservation, Resolution, Start, State, Verdict,
+    AuditAct, AuditQuery, Event, LedgerError, Recorded, Reservation, Resolution, Start, State,
+    Verdict,
 };
 
-use super::scene::{SEND_WITHIN, Scene, key, not_allowed, note, placed, refused, sure, unknown};
+use super::scene::{
+    SEND_WITHIN, Scene, key, not_allowed, not_sent, note, placed, refused, sure, unknown,
+};
 
 const LAG: Duration = Duration::from_mins(10);
 
@@ -99,6 +102,9 @@ pub(super) async fn reopen_lets_another_try(scene: &Scene) {
     let closed = sure(scene.ledger.reopen(&a, &note()).await);
     assert_eq!((closed.id, closed.state), (id, State::Abandoned));
     assert_eq!(closed.reason.as_deref(), Some("looked at the marketplace"));
+    // The submitter said «refused»; that it was not sent after all is news (L8).
+    let late = sure(scene.ledger.record(&id, &not_sent()).await);
+    assert!(matches!(late, Recorded::Late(_)), "{late:?}");
     let second = scene.recorded(&a, 6, &placed()).await;
     sure(scene.ledger.withdraw(&a, &note()).await);
     assert_eq!(scene.state(&second).await, State::Withdrawn);
