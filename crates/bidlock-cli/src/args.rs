@@ -3,6 +3,7 @@
 mod commands;
 pub(crate) mod duration;
 mod keyed;
+mod operator;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,9 +11,10 @@ use std::path::PathBuf;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
 pub(crate) use commands::{
-    AcquireArgs, AuditArgs, BidArgs, BidsArgs, Command, LeaseArgs, LockArgs, LocksArgs, RenewArgs,
-    ReopenArgs, ResolveArgs, RevokeArgs, StateName, Target, Wait, WithdrawArgs,
+    AcquireArgs, BidArgs, BidsArgs, Command, LeaseArgs, LockArgs, LocksArgs, RenewArgs, StateName,
+    Target, Wait,
 };
+pub(crate) use operator::{AuditArgs, ReopenArgs, ResolveArgs, RevokeArgs, WithdrawArgs};
 
 /// The exit codes, as `bidlock help exit-codes` and the man page print them.
 pub(crate) const EXIT_CODES: &str = "\
@@ -159,8 +161,11 @@ impl Cli {
         let matches = definition.try_get_matches_from_mut(arguments)?;
         let mut cli = Self::from_arg_matches(&matches).map_err(|e| e.format(&mut definition))?;
         if let Command::Lock(lock) = &mut cli.command {
-            lock.settle(keyed)
-                .map_err(|why| definition.error(clap::error::ErrorKind::ArgumentConflict, why))?;
+            lock.settle(keyed).map_err(|why| {
+                let lock = definition.find_subcommand("lock").cloned();
+                let mut place = lock.unwrap_or(definition);
+                place.error(clap::error::ErrorKind::ArgumentConflict, why)
+            })?;
         }
         Ok(cli)
     }

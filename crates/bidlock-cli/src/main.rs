@@ -37,7 +37,9 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     if error.use_stderr() && json {
         let output = Output::new(&Global::bare(true, Color::Never));
         let text = error.render().to_string();
-        let message = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        // What follows the first paragraph is the usage.
+        let message = text.split("\n\n").next().unwrap_or(text).trim_end();
         let failure = Failure::new(code::USAGE, "usage", message).hint("see `bidlock help`");
         failure.report(&output);
     } else {

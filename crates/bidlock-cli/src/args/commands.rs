@@ -3,10 +3,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bidlock::limits;
-use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
 use super::duration;
+use super::operator::{AuditArgs, ReopenArgs, ResolveArgs, RevokeArgs, WithdrawArgs};
 use crate::output::time::{self, Stamp};
 
 /// The longest bound of `--max-age`, in days.
@@ -71,7 +71,7 @@ BIDLOCK_MARKETPLACE, BIDLOCK_POSTING and BIDLOCK_SEND_BY (send nothing after it)
 
 Examples:
   bidlock bid upwork job_123 -- ./send-bid.sh
-  bidlock bid --wait 5s --seen-at 2026-11-23T08:00:00Z upwork job_123 curl -f …
+  bidlock bid --wait 5s --seen-at 2026-11-23T08:00:00Z upwork job_123 ./send-bid.sh
   bidlock bid upwork job_123 --payload bid.json --reference-from-stdout -- ./send bid.json
 
 Exit codes: 0 placed, 10 already decided, 11 in doubt, 12 refused, 13 not sent, 14 stale,
@@ -348,95 +348,6 @@ pub(crate) struct BidsArgs {
     #[arg(long, value_name = "STATE")]
     pub(crate) state: Option<StateName>,
     /// At most this many
-    #[arg(
-        long,
-        value_name = "NUMBER",
-        default_value_t = 100,
-        value_parser = clap::value_parser!(u32).range(1..=100_000)
-    )]
-    pub(crate) limit: u32,
-}
-
-#[derive(Debug, Clone, Args)]
-#[command(group = ArgGroup::new("outcome").required(true))]
-pub(crate) struct ResolveArgs {
-    /// The marketplace
-    pub(crate) marketplace: String,
-    /// The posting's id
-    pub(crate) posting: String,
-    /// The bid is on the marketplace, under this reference
-    #[arg(
-        long,
-        value_name = "REFERENCE",
-        group = "outcome",
-        value_parser = NonEmptyStringValueParser::new()
-    )]
-    pub(crate) placed: Option<String>,
-    /// The marketplace refused the bid
-    #[arg(long, group = "outcome")]
-    pub(crate) refused: bool,
-    /// Nothing reached the marketplace, and nothing will: the posting may be bid on again
-    #[arg(long, group = "outcome")]
-    pub(crate) not_sent: bool,
-    /// How you know; it is kept
-    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
-    pub(crate) because: String,
-    /// How long after send-by a bid may still show up at the marketplace
-    #[arg(
-        long,
-        value_name = "DURATION",
-        default_value = "0",
-        allow_hyphen_values = true,
-        value_parser = duration::parse
-    )]
-    pub(crate) visibility_lag: Duration,
-}
-
-#[derive(Debug, Clone, Args)]
-pub(crate) struct WithdrawArgs {
-    /// The marketplace
-    pub(crate) marketplace: String,
-    /// The posting's id
-    pub(crate) posting: String,
-    /// Why; it is kept
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "withdrawn",
-        value_parser = NonEmptyStringValueParser::new()
-    )]
-    pub(crate) because: String,
-}
-
-#[derive(Debug, Clone, Args)]
-pub(crate) struct ReopenArgs {
-    /// The marketplace
-    pub(crate) marketplace: String,
-    /// The posting's id
-    pub(crate) posting: String,
-    /// Why; it is kept
-    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
-    pub(crate) because: String,
-}
-
-#[derive(Debug, Clone, Args)]
-pub(crate) struct RevokeArgs {
-    /// The key, as `bidlock locks` shows it
-    pub(crate) key: String,
-    /// The token, as `bidlock locks` shows it: another holder is left alone
-    #[arg(long, value_name = "NUMBER")]
-    pub(crate) token: u64,
-    /// Why; it is kept
-    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
-    pub(crate) because: String,
-    /// Free the key at once, even if its holder still works
-    #[arg(long)]
-    pub(crate) now: bool,
-}
-
-#[derive(Debug, Clone, Args)]
-pub(crate) struct AuditArgs {
-    /// At most this many, the newest
     #[arg(
         long,
         value_name = "NUMBER",

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use bidlock::{Label, Lease, LossReason, Ttl};
+use bidlock::{Label, Lease, LossReason, Moment, Ttl};
 
 use super::context::{Context, interrupted, wait_of};
 use crate::args::LockArgs;
@@ -58,6 +58,8 @@ async fn guard(
 ) -> Result<u8, Failure> {
     // A lock that was handed over by a message, or a process that stood still: ask, then start.
     lease.confirm().await?;
+    let clock = context.clock();
+    let hold_until = args.max_hold.map(|max_hold| clock.now() + max_hold);
     let key = lease.key();
     let mut environment =
         vec![("BIDLOCK_KEY", key.to_string()), ("BIDLOCK_TOKEN", lease.token().to_string())];
@@ -74,7 +76,8 @@ async fn guard(
             return Err(error.into());
         }
     };
-    let ended = child.wait(signals, endangered(&lease, context), gone(&lease, context)).await?;
+    let stop = endangered(&lease, hold_until, context);
+    let ended = child.wait(signals, stop, gone(&lease, context)).await?;
     finish(lease, &ended, context).await
 }
 
@@ -100,16 +103,23 @@ async fn release(lease: Lease, context: &Context) {
     }
 }
 
+/// The lease's own end by its `max_hold` lies at most so long before the one counted here, which
+/// is read after the store has answered.
+const HOLD_SLACK: Duration = Duration::from_secs(6);
+
 /// How long before the end of a lease that is not renewed the command is asked to stop.
 fn lead(lease: &Lease) -> Duration {
     GRACE.min(lease.ttl().get() / 5)
 }
 
 /// Resolves when the lease is lost, or ends so soon that the command should stop now.
-async fn endangered(lease: &Lease, context: &Context) -> Why {
+async fn endangered(lease: &Lease, hold_until: Option<Moment>, context: &Context) -> Why {
     let clock = context.clock();
     while let Ok(left) = lease.check() {
-        let spare = left.saturating_sub(lead(lease));
+        // An end that was asked for is no danger: the store keeps the key for longer than that.
+        let asked_for = hold_until.is_some_and(|end| end <= clock.now() + left + HOLD_SLACK);
+        let lead = if asked_for { Duration::ZERO } else { lead(lease) };
+        let spare = left.saturating_sub(lead);
         if spare.is_zero() {
             break;
         }

@@ -91,9 +91,9 @@ fn a_revoked_lock_stops_its_command() {
 #[test]
 fn a_lock_is_not_held_for_longer_than_allowed() {
     let user = User::new();
-    let words =
-        ["lock", "--key", "n", "--max-hold", "300ms", "sh", "-c", "echo $$ > pid; sleep 60"];
-    let ran = user.run(&words);
+    let script = "echo $$ > pid; echo ready; sleep 60";
+    let ran =
+        user.until_ready(&["lock", "--key", "n", "--max-hold", "2s", "sh", "-c", script]).end();
     assert_eq!(ran.code, 76, "{ran:?}");
     assert!(!crate::runs(&user.path("pid")));
 }
@@ -123,8 +123,8 @@ fn a_waiter_that_stood_still_past_its_turn_sends_nothing() {
     nix::sys::signal::kill(pid, Signal::SIGSTOP).unwrap();
     holder.signal(Signal::SIGTERM);
     holder.end();
-    // Its turn and its wait pass while it stands still; the next one is served after it.
-    let next = user.run(&["lock", "upwork", "j", "--wait", "20s", "true"]);
+    // Its turn and its wait pass while it stands still.
+    let next = user.run(&["lock", "upwork", "j", "--wait", "20s", "sleep", "1.2"]);
     assert_eq!(next.code, 0, "{next:?}");
     nix::sys::signal::kill(pid, Signal::SIGCONT).unwrap();
     let ended = Ran::from(waiting.wait_with_output().unwrap());
