@@ -15,7 +15,7 @@ use crate::requests::{
     StartRequest,
 };
 use crate::sqlite::{SqliteStore, endpoint_of};
-use crate::state::State;
+use crate::state::{Event, State};
 use crate::store::Store;
 use crate::types::{AttemptInfo, AuditEntry, HistoryEntry, Recorded, Reservation, Start, Verdict};
 use crate::values::{AttemptId, check_line, limits};
@@ -206,7 +206,9 @@ impl Ledger {
         // The process of an attempt never changes, and an ended one never comes back: what was
         // read here holds until the store looks again at this same attempt.
         let alive = self.platform.processes.liveness(&open.process) == Liveness::Alive;
-        if alive && open.state == State::Unknown {
+        // A sender that said «unknown» itself has stopped sending; it may well live on.
+        let may_send = alive && open.event != Event::Unknown;
+        if may_send && open.state == State::Unknown {
             return Err(LedgerError::NotAllowed {
                 op: Op::Resolve,
                 subject: Subject::Posting(key.clone()),

@@ -41,6 +41,18 @@ pub(super) async fn resolve_waits_for_the_sender_to_end(scene: &Scene) {
     sender.processes.end();
     let resolved = sure(scene.ledger.resolve(&a, &Resolution::NotSent, &note(), LAG).await);
     assert_eq!(resolved.state, State::Abandoned);
+    // A sender that says itself that it cannot tell has stopped, though its process lives on.
+    let b = key("b");
+    let lives_on = scene.machine().another_process();
+    let mut request = scene.request(5);
+    request.process = lives_on.platform().processes.current();
+    sure(scene.ledger.reserve(&b, &request).await);
+    assert!(matches!(scene.start(&request.attempt, 5).await, Start::Yes(_)));
+    sure(scene.ledger.record(&request.attempt, &unknown()).await);
+    not_allowed(scene.ledger.resolve(&b, &Resolution::NotSent, &note(), LAG).await);
+    scene.advance(SEND_WITHIN + LAG);
+    let resolved = sure(scene.ledger.resolve(&b, &Resolution::NotSent, &note(), LAG).await);
+    assert_eq!(resolved.state, State::Abandoned);
 }
 
 pub(super) async fn resolve_needs_a_doubt(scene: &Scene) {
