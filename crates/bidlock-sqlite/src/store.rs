@@ -17,6 +17,9 @@ pub(crate) const STALE_AFTER: Duration = Duration::from_secs(5);
 /// A waiter's row is not written again within this long, unless the wait itself changed.
 const FRESH_FOR: Duration = Duration::from_millis(500);
 
+/// Waiters are counted one by one up to this many; each look of each waiter counts.
+const COUNTED_MAX: i64 = 1_000;
+
 /// What a call answers, or why it will not.
 pub(crate) type Answer<T> = rusqlite::Result<Result<T, Refusal>>;
 
@@ -408,21 +411,32 @@ impl<'a> Store<'a> {
 
     /// A place at the end of the queue; the queue is bounded (I10).
     fn new_place(&self, key: &Key) -> Answer<i64> {
-        let sql = "SELECT count(*), coalesce(max(place), 0) FROM lock_waiters WHERE key = ?1";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let mut count = || -> rusqlite::Result<(i64, i64)> {
-            statement.query_row([key.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
-        };
-        let (mut length, mut last) = count()?;
+        let (mut length, mut last) = self.span(key)?;
         if length >= i64::from(limits::WAITERS_MAX) {
             self.forget_the_gone(key)?;
-            (length, last) = count()?;
+            last = self.span(key)?.1;
+            let sql = "SELECT count(*) FROM lock_waiters WHERE key = ?1";
+            let mut statement = self.connection.prepare_cached(sql)?;
+            length = statement.query_row([key.as_str()], |row| row.get(0))?;
         }
         if length >= i64::from(limits::WAITERS_MAX) {
             let why = format!("{} already wait; try again later", limits::WAITERS_MAX);
             return Ok(Err(Refusal::Limit(why)));
         }
         Ok(Ok(last.saturating_add(1)))
+    }
+
+    /// The most waiters that there can be between the first place and the last, and the last.
+    fn span(&self, key: &Key) -> rusqlite::Result<(i64, i64)> {
+        let sql = "SELECT (SELECT min(place) FROM lock_waiters WHERE key = ?1),
+                          (SELECT max(place) FROM lock_waiters WHERE key = ?1)";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let ends: (Option<i64>, Option<i64>) =
+            statement.query_row([key.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(match ends {
+            (Some(first), Some(last)) => (last.saturating_sub(first).saturating_add(1), last),
+            _ => (0, 0),
+        })
     }
 
     fn forget_the_gone(&self, key: &Key) -> rusqlite::Result<()> {
@@ -438,8 +452,16 @@ impl<'a> Store<'a> {
         Ok(())
     }
 
-    /// How many live waiters stand before a place, as far as their rows say.
+    /// How many live waiters stand before a place, as far as their rows say; far back in a long
+    /// queue, the most that there can be.
     fn count_before(&self, key: &Key, place: i64) -> rusqlite::Result<u32> {
+        let (length, last) = self.span(key)?;
+        if length > COUNTED_MAX {
+            let before = length - last.saturating_sub(place).max(0) - 1;
+            if before > COUNTED_MAX {
+                return Ok(u32::try_from(before).unwrap_or(u32::MAX));
+            }
+        }
         let sql = "SELECT count(*) FROM lock_waiters
                    WHERE key = ?1 AND place < ?2 AND boot = ?3 AND deadline_us > ?4
                      AND seen_us > ?4 - CASE WHEN process = ?5 THEN ?6 ELSE ?7 END";
