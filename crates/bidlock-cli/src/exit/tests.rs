@@ -65,3 +65,105 @@ fn values_settings_and_commands_have_their_codes() {
     let failure = Failure::from(CannotRun::NotRunnable { path: "x".into(), why });
     assert_eq!(failure.code, 126);
 }
+
+fn ledger(error: LedgerError) -> (u8, &'static str, bool) {
+    let failure = Failure::from(error);
+    assert!(failure.hint.is_some(), "{failure:?}");
+    (failure.code, failure.kind, failure.retryable)
+}
+
+#[test]
+fn every_error_of_the_ledger_has_its_code() {
+    use bidlock::ledger::{Op, Subject};
+    let (op, subject) = (Op::Resolve, Subject::Posting(Key::new("upwork", "j").unwrap()));
+    let endpoint = Endpoint::new("sqlite:///x");
+    let at = || (op, subject.clone(), endpoint.clone());
+
+    let (op, subject, endpoint) = at();
+    let source = "gone".into();
+    let error = LedgerError::Unreachable { op, subject, endpoint, source };
+    assert_eq!(ledger(error), (69, "unreachable", true));
+    let (op, subject, endpoint) = at();
+    let source = "cut".into();
+    let error = LedgerError::Unknown { op, subject, endpoint, source };
+    assert_eq!(ledger(error), (69, "unknown", true));
+    let (op, subject, endpoint) = at();
+    let reason = Refusal::Permission("no".into());
+    let error = LedgerError::Refused { op, subject, endpoint, reason };
+    assert_eq!(ledger(error), (77, "permission", false));
+    let (op, subject, endpoint) = at();
+    let error = LedgerError::NotFound { op, subject, endpoint };
+    assert_eq!(ledger(error), (2, "not_found", false));
+    let value = Key::new("", "j").unwrap_err();
+    assert_eq!(ledger(LedgerError::Invalid(value)), (2, "invalid", false));
+    for (state, code) in [
+        (State::Placed, 10),
+        (State::Refused, 10),
+        (State::Withdrawn, 10),
+        (State::Reserved, 11),
+        (State::Started, 11),
+        (State::Unknown, 11),
+        (State::Abandoned, 2),
+    ] {
+        let (op, subject, _) = at();
+        let error = LedgerError::NotAllowed { op, subject, state, why: "x", until: None };
+        assert_eq!(ledger(error), (code, "not_allowed", false), "{state}");
+    }
+}
+
+#[test]
+fn when_something_will_be_allowed_is_said() {
+    let failure = Failure::from(LedgerError::NotAllowed {
+        op: bidlock::ledger::Op::Resolve,
+        subject: bidlock::ledger::Subject::Ledger,
+        state: State::Unknown,
+        why: "too early",
+        until: Some(bidlock::WallTime::from_micros(1_795_420_800_000_000)),
+    });
+    assert!(failure.message.ends_with("allowed from 2026-11-23T08:00:00.000Z"), "{failure:?}");
+    assert!(failure.retryable);
+}
+
+#[test]
+fn every_error_of_the_library_has_its_code() {
+    use bidlock::{Error, FencingToken, Holder, LossReason};
+    use std::time::Duration;
+    let key = || Key::new("upwork", "j").unwrap();
+    let holder = || Box::new(Holder::foreign("x"));
+    let remaining = Duration::from_secs(1);
+    let value = Key::new("", "j").unwrap_err();
+    let thread = std::io::Error::other("no thread");
+    let scheme = bidlock::StoreUrl::parse("mysql://h").unwrap_err();
+    let unreachable = || BackendError::Unreachable {
+        op: Op::Ping,
+        key: None,
+        endpoint: Endpoint::new("sqlite:///x"),
+        source: "gone".into(),
+    };
+    let in_ledger = LedgerError::NotFound {
+        op: bidlock::ledger::Op::Resolve,
+        subject: bidlock::ledger::Subject::Ledger,
+        endpoint: Endpoint::new("sqlite:///x"),
+    };
+    let (token, seen) = (FencingToken::new(1), FencingToken::new(2));
+    for (error, code, kind) in [
+        (Error::Held { key: key(), holder: holder(), remaining }, 75, "busy"),
+        (
+            Error::TimedOut { key: key(), holder: holder(), remaining, waited: remaining },
+            75,
+            "busy",
+        ),
+        (Error::Lost { key: key(), reason: LossReason::Suspended }, 76, "lost"),
+        (Error::Fenced { key: key(), token, seen }, 76, "lost"),
+        (Error::Closed { key: key() }, 69, "closed"),
+        (Error::Store(unreachable()), 69, "unreachable"),
+        (Error::Ledger(in_ledger), 2, "not_found"),
+        (Error::Invalid(value), 2, "invalid"),
+        (Error::Config(scheme), 78, "config"),
+        (Error::Config(bidlock::ConfigError::Platform(thread)), 69, "config"),
+    ] {
+        let failure = Failure::from(error);
+        assert_eq!((failure.code, failure.kind), (code, kind), "{failure:?}");
+        assert!(failure.hint.is_some(), "{failure:?}");
+    }
+}
