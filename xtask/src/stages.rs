@@ -55,7 +55,7 @@ const STAGES: &[Stage] = &[
 ];
 
 /// No single command of a stage may take longer: a test that hangs is a failure.
-pub(crate) const LIMIT: Duration = Duration::from_mins(20);
+pub(crate) const LIMIT: Duration = Duration::from_mins(15);
 
 /// Runs all stages, whatever fails before; returns whether all went well.
 pub(crate) fn test() -> Result<bool> {
