@@ -60,9 +60,10 @@ impl Pace {
     }
 }
 
-fn count(counter: &AtomicU32, another: bool) {
-    let counted = if another { counter.load(Ordering::Relaxed).saturating_add(1) } else { 0 };
-    counter.store(counted, Ordering::Relaxed);
+/// Counts one more in a row, or starts anew.
+fn count(run: &AtomicU32, goes_on: bool) {
+    let length = if goes_on { run.load(Ordering::Relaxed).saturating_add(1) } else { 0 };
+    run.store(length, Ordering::Relaxed);
 }
 
 fn spin(clock: &dyn Clock, mut there: impl FnMut() -> bool) {

@@ -23,6 +23,9 @@ use crate::{busy, list};
 
 /// The most requests in one transaction, so that nobody waits long for a commit.
 const BATCH_MAX: usize = 256;
+/// How long the thread waits for a busy file before it looks who else has come, and whose time
+/// is over.
+const BUSY_SLICE: Duration = Duration::from_millis(50);
 /// How long a look at the changes of others may wait for the file.
 const LOOK_WITHIN: Duration = Duration::from_millis(50);
 
@@ -91,8 +94,8 @@ impl Worker {
                 Ok(job) => {
                     batch.push(job);
                     batch.extend(self.jobs.try_iter().take(BATCH_MAX - 1));
-                    let (begun, size) = (self.now(), batch.len());
-                    self.serve(&mut batch);
+                    let begun = self.now();
+                    let size = self.serve(&mut batch);
                     self.traffic.depth.fetch_sub(size, Ordering::Relaxed);
                     let gap = begun.since(ended);
                     ended = self.now();
@@ -130,25 +133,40 @@ impl Worker {
         self.world.platform.clock.now()
     }
 
-    /// Answers every request of the batch, and leaves it empty.
-    fn serve(&mut self, batch: &mut Vec<Job>) {
+    /// Answers every request of the batch, and those that come while the file is busy; leaves
+    /// the batch empty, and returns how many they were.
+    fn serve(&mut self, batch: &mut Vec<Job>) -> usize {
+        let mut size = batch.len();
         if let Err(failure) = self.same_file() {
-            return fail(batch.drain(..), &failure);
+            fail(batch.drain(..), &failure);
+            return size;
         }
-        while !batch.is_empty() {
+        let begun = self.now();
+        let mut waited = Duration::ZERO;
+        loop {
             self.drop_late(batch);
-            let Some(deadline) = batch.iter().map(|job| job.deadline).min() else { return };
-            busy::wait_until(&self.world.platform, deadline);
+            let Some(first) = batch.iter().map(|job| job.deadline).min() else { return size };
+            let now = self.now().max(begun + waited);
+            let slice = first.since(now).min(BUSY_SLICE);
+            busy::wait_until(&self.world.platform, self.now() + slice);
             match self.begin(batch) {
-                Ok(()) => return self.transact(batch),
-                Err(error) if is_busy(&error) => {
-                    // The time of the hastiest is over; the others go on trying.
-                    let failure = Failure::read(&error, &self.path, Stage::Before);
-                    fail(batch.extract_if(.., |job| job.deadline <= deadline), &failure);
+                Ok(()) => {
+                    self.transact(batch);
+                    return size;
                 }
                 Err(error) => {
                     let failure = Failure::read(&error, &self.path, Stage::Before);
-                    fail(batch.drain(..), &failure);
+                    if !is_busy(&error) {
+                        fail(batch.drain(..), &failure);
+                        return size;
+                    }
+                    // A clock that stands still must not hold anybody for ever.
+                    waited += slice;
+                    let now = self.now().max(begun + waited);
+                    fail(batch.extract_if(.., |job| job.deadline <= now), &failure);
+                    let left = batch.len();
+                    batch.extend(self.jobs.try_iter().take(BATCH_MAX - left));
+                    size += batch.len() - left;
                 }
             }
         }
