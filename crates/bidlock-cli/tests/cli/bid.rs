@@ -112,6 +112,10 @@ fn results_are_objects_for_programs() {
     let again = user.run(&["--json", "bid", "upwork", "j", "echo", "sent"]);
     let object: serde_json::Value = serde_json::from_str(&again.stderr).unwrap();
     assert_eq!((again.code, object["result"].as_str()), (10, Some("already_placed")));
+    assert_eq!(
+        (object["kind"].as_str(), object["retryable"].as_bool()),
+        (Some("already_placed"), Some(false))
+    );
     let broken = user.run(&["--json", "bid", "Upwork", "j", "true"]);
     let object: serde_json::Value = serde_json::from_str(&broken.stderr).unwrap();
     assert_eq!((broken.code, object["kind"].as_str()), (2, Some("invalid")));

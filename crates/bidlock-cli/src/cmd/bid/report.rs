@@ -27,6 +27,13 @@ impl Report {
         object["code"] = code.into();
         object["result"] = result.into();
         object["message"] = lines.first().cloned().into();
+        if code != 0 {
+            // The same fields as those of a failure, so that programs read one shape.
+            let hint = lines.iter().find_map(|line| line.strip_prefix("hint: "));
+            object["kind"] = result.into();
+            object["hint"] = hint.into();
+            object["retryable"] = (code == code::NOT_SENT).into();
+        }
         Self { code, lines, object }
     }
 
