@@ -10,8 +10,8 @@ use bidlock_core::{
 
 use crate::Error;
 use crate::inbox::Seat;
+use crate::inner::{Inner, request_timeout};
 use crate::lease::{Grant, Lease, class};
-use crate::locker::Inner;
 use crate::observe::{AcquireOutcome, Event, WakeSource};
 
 /// How long a call may wait for a key.
@@ -220,7 +220,7 @@ impl Waiting {
         let inner = Arc::clone(self.inner());
         let request = &self.claim.request;
         let sent = inner.clock().now();
-        let mut within = inner.request_timeout(request.ttl);
+        let mut within = request_timeout(request.ttl);
         let left = self.ends.map_or(limits::WAITER_LEASE, |ends| ends.since(sent));
         if request.wait != Wait::No {
             within = within.min(left + GRACE);

@@ -70,6 +70,10 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn lost(key: &Key, reason: LossReason) -> Self {
+        Self::Lost { key: key.clone(), reason }
+    }
+
     /// Whether the same call, made again later, can succeed without anybody mending anything.
     #[must_use]
     pub fn is_retryable(&self) -> bool {

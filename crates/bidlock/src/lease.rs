@@ -9,8 +9,8 @@ use tokio::sync::watch;
 
 use crate::Error;
 use crate::inbox::lock;
+use crate::inner::{Inner, request_timeout};
 use crate::keeper::Slot;
-use crate::locker::Inner;
 use crate::observe::{Event, ReleaseOutcome};
 
 /// A key that is held, for a limited time that is renewed in the background.
@@ -194,9 +194,9 @@ impl Lease {
         }
         self.held.report_release(answer.as_ref().ok().copied());
         match (lost, answer) {
-            (Some(reason), _) => Err(self.held.lost_error(reason)),
+            (Some(reason), _) => Err(Error::lost(&self.held.key, reason)),
             (None, Ok(Ownership::Ours)) => Ok(()),
-            (None, Ok(Ownership::NotOurs)) => Err(self.held.lost_error(LossReason::Taken)),
+            (None, Ok(Ownership::NotOurs)) => Err(Error::lost(&self.held.key, LossReason::Taken)),
             (None, Err(failed)) => Err(failed),
         }
     }
@@ -228,12 +228,8 @@ impl Held {
         let mut state = lock(&self.state);
         match state.belief.check(self.inner.clock().now()) {
             Ok(left) => Ok(left),
-            Err(reason) => Err(self.lost_error(self.lose(&mut state, reason))),
+            Err(reason) => Err(Error::lost(&self.key, self.lose(&mut state, reason))),
         }
-    }
-
-    fn lost_error(&self, reason: LossReason) -> Error {
-        Error::Lost { key: self.key.clone(), reason }
     }
 
     /// Does what is due now, and plans what is due next.
@@ -288,7 +284,7 @@ impl Held {
         let (due, within) = {
             let state = lock(&self.state);
             let left = state.belief.ends_at().since(sent);
-            (state.renew_at, inner.request_timeout(self.ttl).min(left))
+            (state.renew_at, request_timeout(self.ttl).min(left))
         };
         let (key, lease) = (self.key.clone(), self.id.clone());
         let request = RenewRequest { key, lease, ttl: self.ttl, within };
@@ -320,7 +316,7 @@ impl Held {
                 return Err(failed);
             }
         };
-        Err(self.lost_error(self.lose_for(&mut state, reason)))
+        Err(Error::lost(&self.key, self.lose_for(&mut state, reason)))
     }
 
     /// Ends the belief because its time ran out, and finds out why it did.

@@ -7,8 +7,10 @@
 
 mod acquire;
 mod bid;
+mod builder;
 mod error;
 mod inbox;
+mod inner;
 mod keeper;
 mod lease;
 mod locker;
@@ -24,8 +26,9 @@ pub use bidlock_core::{
 };
 pub use bidlock_ledger as ledger;
 pub use bidlock_platform as platform;
+pub use builder::Builder;
 pub use error::Error;
 pub use lease::Lease;
-pub use locker::{Builder, LeaseView, Locker};
+pub use locker::{LeaseView, Locker};
 pub use observe::{AcquireOutcome, BidOutcome, Event, Observer, ReleaseOutcome, WakeSource};
 pub use open::{ConfigError, StoreUrl};

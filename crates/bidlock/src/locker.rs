@@ -1,28 +1,16 @@
-use std::fmt::Debug;
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::sync::Arc;
 
 use bidlock_core::{
-    AcquireRequest, Attempt, Backend, BackendError, Backoff, Browse, Clock, Endpoint, Health, Key,
-    LeaseId, Listener, LossReason, Moment, Op, Ownership, Platform, Prefix, RenewRequest, Renewal,
+    Browse, Endpoint, Health, Key, LeaseId, Ownership, Platform, Prefix, RenewRequest, Renewal,
     Revoke, Ttl,
 };
-use tokio::sync::Notify;
 
-use crate::Error;
 use crate::acquire::Acquire;
-use crate::inbox::Inbox;
-use crate::keeper::Keeper;
+use crate::builder::Builder;
+use crate::inner::{Inner, request_timeout};
 use crate::lease::Lease;
-use crate::observe::{Event, Observer, Unobserved};
-use crate::open::{self, ConfigError};
-
-/// The longest that one request to a lock store may take.
-const REQUEST_MAX: Duration = Duration::from_secs(5);
-/// The shortest that one request is given, however short the TTL.
-const REQUEST_MIN: Duration = Duration::from_millis(250);
+use crate::{Error, Wait};
 
 /// Takes locks of one store. Cheap to clone; clones share one connection.
 ///
@@ -45,111 +33,6 @@ pub struct Locker {
     inner: Arc<Inner>,
 }
 
-/// What the clones of a locker, and its leases, share.
-#[derive(Debug)]
-pub(crate) struct Inner {
-    backend: Arc<dyn Backend>,
-    pub(crate) prefix: Prefix,
-    pub(crate) platform: Platform,
-    pub(crate) inbox: Arc<Inbox>,
-    pub(crate) keeper: Arc<Keeper>,
-    pub(crate) identity: LeaseId,
-    observer: Arc<dyn Observer>,
-    background: Arc<Background>,
-}
-
-/// Counts what runs in the background, so that closing can wait for it.
-#[derive(Debug, Default)]
-struct Background {
-    running: AtomicUsize,
-    idle: Notify,
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.keeper.stop();
-    }
-}
-
-/// How to set up a [`Locker`].
-#[derive(Debug, Default)]
-#[must_use = "a builder does nothing until it is connected"]
-pub struct Builder {
-    prefix: Prefix,
-    platform: Option<Platform>,
-    observer: Option<Arc<dyn Observer>>,
-}
-
-impl Builder {
-    /// Puts keys under another prefix than `bid_lock`.
-    pub fn prefix(mut self, prefix: Prefix) -> Self {
-        self.prefix = prefix;
-        self
-    }
-
-    /// Takes time, randomness and background work from `platform`; by default from the operating
-    /// system, with one background thread for each locker.
-    pub fn platform(mut self, platform: Platform) -> Self {
-        self.platform = Some(platform);
-        self
-    }
-
-    /// Tells `observer` of everything that happens.
-    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
-        self.observer = Some(observer);
-        self
-    }
-
-    /// Opens the store that `url` names: `sqlite:///var/lib/bids.db`, `sqlite:bids.db`, `memory:`.
-    ///
-    /// # Errors
-    /// [`Error::Config`] for a URL that is not understood; [`Error::Store`] for a store that
-    /// cannot be opened.
-    ///
-    /// # Cancel safety
-    /// A file may be left created.
-    pub async fn connect(mut self, url: &str) -> Result<Locker, Error> {
-        let platform = self.take_platform()?;
-        let backend = open::backend(url, &platform).await?;
-        Ok(self.build(backend, platform))
-    }
-
-    /// Uses a store that is open already.
-    ///
-    /// # Errors
-    /// [`Error::Config`] when the background thread cannot be started.
-    pub fn backend(mut self, backend: Arc<dyn Backend>) -> Result<Locker, Error> {
-        let platform = self.take_platform()?;
-        Ok(self.build(backend, platform))
-    }
-
-    fn take_platform(&mut self) -> Result<Platform, Error> {
-        match self.platform.take() {
-            Some(platform) => Ok(platform),
-            None => Ok(bidlock_platform::system().map_err(ConfigError::Platform)?),
-        }
-    }
-
-    fn build(self, backend: Arc<dyn Backend>, platform: Platform) -> Locker {
-        let inbox = Arc::new(Inbox::default());
-        let listener: Weak<dyn Listener> = Arc::downgrade(&inbox) as _;
-        backend.subscribe(listener);
-        let host = platform.processes.host();
-        let identity = LeaseId::random(host, std::process::id(), &*platform.rng);
-        let inner = Inner {
-            backend,
-            prefix: self.prefix,
-            keeper: Keeper::start(&platform),
-            inbox,
-            identity,
-            platform,
-            observer: self.observer.unwrap_or_else(|| Arc::new(Unobserved)),
-            background: Arc::default(),
-        };
-        Locker { inner: Arc::new(inner) }
-    }
-}
-
 impl Locker {
     /// Opens the store that `url` names, with the defaults of [`Builder`].
     ///
@@ -160,6 +43,10 @@ impl Locker {
     /// A file may be left created.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         Self::builder().connect(url).await
+    }
+
+    pub(crate) fn over(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
     }
 
     /// Sets up a locker step by step.
@@ -180,7 +67,7 @@ impl Locker {
     /// # Cancel safety
     /// What the request may have taken is given back in the background.
     pub async fn try_acquire(&self, key: &Key) -> Result<Option<Lease>, Error> {
-        match self.acquire(key).wait(crate::Wait::No).await {
+        match self.acquire(key).wait(Wait::No).await {
             Ok(lease) => Ok(Some(lease)),
             Err(Error::Held { .. }) => Ok(None),
             Err(failed) => Err(failed),
@@ -217,7 +104,7 @@ impl Locker {
                 }
                 Ok(done)
             }
-            Err(reason) => Err(Error::Lost { key: lease.key().clone(), reason }),
+            Err(reason) => Err(Error::lost(lease.key(), reason)),
         }
     }
 
@@ -230,7 +117,7 @@ impl Locker {
     /// The renewal may still take effect.
     pub async fn renew(&self, key: &Key, lease: &LeaseId, ttl: Ttl) -> Result<Renewal, Error> {
         let key = key.with_prefix(&self.inner.prefix);
-        let within = self.inner.request_timeout(ttl);
+        let within = request_timeout(ttl);
         let request = RenewRequest { key, lease: lease.clone(), ttl, within };
         self.inner.renew(&request).await
     }
@@ -258,7 +145,7 @@ impl Locker {
     /// # Cancel safety
     /// Nothing is changed by it.
     pub async fn ping(&self) -> Result<Health, Error> {
-        Ok(self.inner.within(Op::Ping, None, REQUEST_MAX, self.inner.backend.ping()).await?)
+        self.inner.ping().await
     }
 
     /// Lists locks, where the store can.
@@ -297,7 +184,7 @@ impl Locker {
     /// # Cancel safety
     /// The background work goes on.
     pub async fn close(&self) {
-        self.inner.background.idle().await;
+        self.inner.idle().await;
     }
 }
 
@@ -320,127 +207,6 @@ impl LeaseView {
     pub const fn token(&self) -> u64 {
         self.token
     }
-}
-
-impl Background {
-    async fn idle(&self) {
-        loop {
-            // Listens before it looks, so that no end is missed.
-            let mut idle = std::pin::pin!(self.idle.notified());
-            idle.as_mut().enable();
-            if self.running.load(Ordering::SeqCst) == 0 {
-                return;
-            }
-            idle.await;
-        }
-    }
-}
-
-impl Inner {
-    pub(crate) fn clock(&self) -> &dyn Clock {
-        &*self.platform.clock
-    }
-
-    pub(crate) fn observe(&self, event: &Event<'_>) {
-        self.observer.on(event);
-    }
-
-    /// How long one request of a lease may take: well below its TTL (R2).
-    #[expect(clippy::unused_self, reason = "a store with its own limit will set it here")]
-    pub(crate) fn request_timeout(&self, ttl: Ttl) -> Duration {
-        (ttl.get() / 3).clamp(REQUEST_MIN, REQUEST_MAX)
-    }
-
-    /// Runs a task on the background thread; [`Locker::close`] waits for it.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        struct Running(Arc<Background>);
-        impl Drop for Running {
-            fn drop(&mut self) {
-                self.0.running.fetch_sub(1, Ordering::SeqCst);
-                self.0.idle.notify_waiters();
-            }
-        }
-        self.background.running.fetch_add(1, Ordering::SeqCst);
-        let running = Running(Arc::clone(&self.background));
-        self.platform.spawn.spawn(Box::pin(async move {
-            task.await;
-            drop(running);
-        }));
-    }
-
-    pub(crate) async fn acquire(&self, request: &AcquireRequest) -> Result<Attempt, BackendError> {
-        let key = Some(&request.key);
-        self.within(Op::Acquire, key, request.within, self.backend.acquire(request)).await
-    }
-
-    pub(crate) async fn renew(&self, request: &RenewRequest) -> Result<Renewal, Error> {
-        let key = Some(&request.key);
-        Ok(self.within(Op::Renew, key, request.within, self.backend.renew(request)).await?)
-    }
-
-    pub(crate) async fn release(&self, key: &Key, lease: &LeaseId) -> Result<Ownership, Error> {
-        let release = self.backend.release(key, lease);
-        Ok(self.within(Op::Release, Some(key), REQUEST_MAX, release).await?)
-    }
-
-    /// Bounds a call to the store, whatever the store does about it.
-    async fn within<T>(
-        &self,
-        op: Op,
-        key: Option<&Key>,
-        limit: Duration,
-        call: impl Future<Output = Result<T, BackendError>>,
-    ) -> Result<T, BackendError> {
-        let end = self.clock().now() + limit;
-        tokio::select! {
-            biased;
-            answer = call => answer,
-            () = self.clock().sleep_until(end) => Err(BackendError::Unknown {
-                op,
-                key: key.cloned(),
-                endpoint: self.backend.endpoint().clone(),
-                source: format!("no answer within {limit:?}").into(),
-            }),
-        }
-    }
-
-    /// Releases in the background whatever the lease has, until the store has answered or the
-    /// lease has ended by itself; once more after `unanswered`, the deadline of a request whose
-    /// answer never came and which might still be carried out until then (R9).
-    pub(crate) fn give_up(
-        self: &Arc<Self>,
-        key: Key,
-        lease: LeaseId,
-        until: Moment,
-        unanswered: Option<Moment>,
-    ) {
-        let inner = Arc::clone(self);
-        self.spawn(async move {
-            inner.deliver_release(&key, &lease, until).await;
-            if let Some(deadline) = unanswered {
-                inner.clock().sleep_until(deadline).await;
-                inner.deliver_release(&key, &lease, until.max(deadline)).await;
-            }
-        });
-    }
-
-    async fn deliver_release(&self, key: &Key, lease: &LeaseId, until: Moment) {
-        let mut backoff = Backoff::store();
-        while let Err(failed) = self.release(key, lease).await {
-            let now = self.clock().now();
-            let pause = backoff.pause(&*self.platform.rng);
-            if now + pause >= until {
-                tracing::warn!(%key, %lease, error = %failed, "release given up: the TTL ends it");
-                return;
-            }
-            self.clock().sleep_until(now + pause).await;
-        }
-    }
-}
-
-/// Tells why a lease is no longer its holder's.
-pub(crate) fn lost(key: &Key, reason: LossReason) -> Error {
-    Error::Lost { key: key.clone(), reason }
 }
 
 #[cfg(test)]

@@ -1,0 +1,74 @@
+use std::sync::Arc;
+
+use bidlock_core::{Backend, Platform, Prefix};
+
+use crate::Error;
+use crate::inner::Inner;
+use crate::locker::Locker;
+use crate::observe::{Observer, Unobserved};
+use crate::open::{self, ConfigError};
+
+/// How to set up a [`Locker`].
+#[derive(Debug, Default)]
+#[must_use = "a builder does nothing until it is connected"]
+pub struct Builder {
+    prefix: Prefix,
+    platform: Option<Platform>,
+    observer: Option<Arc<dyn Observer>>,
+}
+
+impl Builder {
+    /// Puts keys under another prefix than `bid_lock`.
+    pub fn prefix(mut self, prefix: Prefix) -> Self {
+        self.prefix = prefix;
+        self
+    }
+
+    /// Takes time, randomness and background work from `platform`; by default from the operating
+    /// system, with one background thread for each locker.
+    pub fn platform(mut self, platform: Platform) -> Self {
+        self.platform = Some(platform);
+        self
+    }
+
+    /// Tells `observer` of everything that happens.
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Opens the store that `url` names: `sqlite:///var/lib/bids.db`, `sqlite:bids.db`, `memory:`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a URL that is not understood; [`Error::Store`] for a store that
+    /// cannot be opened.
+    ///
+    /// # Cancel safety
+    /// A file may be left created.
+    pub async fn connect(mut self, url: &str) -> Result<Locker, Error> {
+        let platform = self.take_platform()?;
+        let backend = open::backend(url, &platform).await?;
+        Ok(self.build(backend, platform))
+    }
+
+    /// Uses a store that is open already.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the background thread cannot be started.
+    pub fn backend(mut self, backend: Arc<dyn Backend>) -> Result<Locker, Error> {
+        let platform = self.take_platform()?;
+        Ok(self.build(backend, platform))
+    }
+
+    fn take_platform(&mut self) -> Result<Platform, Error> {
+        match self.platform.take() {
+            Some(platform) => Ok(platform),
+            None => Ok(bidlock_platform::system().map_err(ConfigError::Platform)?),
+        }
+    }
+
+    fn build(self, backend: Arc<dyn Backend>, platform: Platform) -> Locker {
+        let observer = self.observer.unwrap_or_else(|| Arc::new(Unobserved));
+        Locker::over(Inner::new(backend, self.prefix, platform, observer))
+    }
+}
