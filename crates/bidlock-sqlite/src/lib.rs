@@ -45,6 +45,17 @@ const WITHIN_DEFAULT: Duration = Duration::from_secs(10);
 /// The most requests that may wait for their answers.
 const DEPTH_MAX: usize = 65_536;
 
+/// What a lock outlives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Its process, and every other: a commit waits for no disk. A power cut ends all holders
+    /// with their locks, and the clock keeps tokens rising.
+    #[default]
+    Processes,
+    /// A power cut as well: each commit waits for the disk.
+    PowerCut,
+}
+
 /// Locks in one SQLite file.
 ///
 /// Dropping it ends its thread, after the requests that were already made.
@@ -68,8 +79,17 @@ impl Sqlite {
     /// database, or was written by a newer bidlock; [`BackendError::Unreachable`] when others
     /// kept it busy for 10 s.
     pub fn open(path: &Path, platform: &Platform) -> Result<Self> {
+        Self::open_with(path, platform, Durability::default())
+    }
+
+    /// Opens the file as [`Sqlite::open`] does, with locks that outlive more or less.
+    ///
+    /// # Errors
+    /// As [`Sqlite::open`].
+    pub fn open_with(path: &Path, platform: &Platform, durability: Durability) -> Result<Self> {
         let (ready, opened) = mpsc::channel();
-        let sqlite = Self::start(path, platform, move |result| drop(ready.send(result)))?;
+        let ready = move |result| drop(ready.send(result));
+        let sqlite = Self::start(path, platform, durability, ready)?;
         let opened = opened.recv().unwrap_or_else(|_| Err(thread_ended()));
         opened.map_err(|failure| failure.tell(Op::Open, None, &sqlite.endpoint))?;
         Ok(sqlite)
@@ -84,7 +104,8 @@ impl Sqlite {
     /// The file may be made after the future was dropped, which harms nobody.
     pub async fn connect(path: &Path, platform: &Platform) -> Result<Self> {
         let (ready, opened) = oneshot::channel();
-        let sqlite = Self::start(path, platform, move |result| drop(ready.send(result)))?;
+        let ready = move |result| drop(ready.send(result));
+        let sqlite = Self::start(path, platform, Durability::default(), ready)?;
         let opened = opened.await.unwrap_or_else(|_| Err(thread_ended()));
         opened.map_err(|failure| failure.tell(Op::Open, None, &sqlite.endpoint))?;
         Ok(sqlite)
@@ -94,6 +115,7 @@ impl Sqlite {
     fn start(
         path: &Path,
         platform: &Platform,
+        durability: Durability,
         ready: impl FnOnce(std::result::Result<(), Failure>) + Send + 'static,
     ) -> Result<Self> {
         // A later change of the working directory must not mean another file.
@@ -106,14 +128,14 @@ impl Sqlite {
         let (platform, clock) = (platform.clone(), Arc::clone(&platform.clock));
         let shown = path.clone();
         let work = move || {
-            let opened = match open::open(&path, &platform) {
+            let opened = match open::open(&path, &platform, durability) {
                 Ok(opened) => opened,
                 Err(failure) => return ready(Err(failure)),
             };
             tracing::debug!(path = %path.display(), "lock file opened");
             ready(Ok(()));
             let world = World::new(&platform);
-            Worker { path, world, opened, jobs: inbox, traffic: counted, watch }.run();
+            Worker { path, durability, world, opened, jobs: inbox, traffic: counted, watch }.run();
         };
         thread::Builder::new()
             .name("bidlock-sqlite".to_owned())

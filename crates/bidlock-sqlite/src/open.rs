@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
+use std::mem;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use bidlock_core::{Backoff, Platform, Refusal};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
+use crate::Durability;
 use crate::busy;
 use crate::failure::{Failure, Stage, is_busy, refusal_of_io};
 use crate::store::micros;
@@ -36,14 +38,18 @@ pub(crate) fn identity(path: &Path) -> io::Result<(u64, u64)> {
 
 /// Opens the file, and makes it where it is missing. Waits up to [`OPEN_WITHIN`] for others that
 /// do the same.
-pub(crate) fn open(path: &Path, platform: &Platform) -> Result<Opened, Failure> {
+pub(crate) fn open(
+    path: &Path,
+    platform: &Platform,
+    durability: Durability,
+) -> Result<Opened, Failure> {
     let deadline = platform.clock.now() + OPEN_WITHIN;
     busy::wait_until(platform, deadline);
     let mut pauses = Backoff::new(Duration::from_millis(1), Duration::from_millis(50));
     let mut slept = Duration::ZERO;
     loop {
         make_file(path).map_err(Failure::Refused)?;
-        let error = match attempt(path, platform) {
+        let error = match attempt(path, platform, durability) {
             Ok(Ok(opened)) => return Ok(opened),
             Ok(Err(refusal)) => return Err(Failure::Refused(refusal)),
             Err(error) => error,
@@ -77,7 +83,13 @@ fn make_file(path: &Path) -> Result<(), Refusal> {
         _ => Err(error),
     });
     match made {
-        Ok(_) => Ok(()),
+        Ok(file) => {
+            // Closing it would drop the locks that other connections of this process have on the
+            // file by now: POSIX locks go with the first descriptor that is closed. One
+            // descriptor for each file that is made stays open. Source: SQLiteCorrupt §2.2.
+            mem::forget(file);
+            Ok(())
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         // What lies there may still be usable: a mount that takes no new files, for one.
         Err(_) if path.is_file() => Ok(()),
@@ -85,7 +97,11 @@ fn make_file(path: &Path) -> Result<(), Refusal> {
     }
 }
 
-fn attempt(path: &Path, platform: &Platform) -> rusqlite::Result<Result<Opened, Refusal>> {
+fn attempt(
+    path: &Path,
+    platform: &Platform,
+    durability: Durability,
+) -> rusqlite::Result<Result<Opened, Refusal>> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     // Read after SQLite opened it: a file put there in between is found out by the next check.
@@ -105,9 +121,13 @@ fn attempt(path: &Path, platform: &Platform) -> rusqlite::Result<Result<Opened, 
             path.display()
         ))));
     }
-    // Locks end in a power cut whatever is on the disk, and the clock keeps tokens rising, so no
-    // commit waits for the disk. Synchronous is a setting of this connection only.
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    // Holders end in a power cut whatever is on the disk, and the clock keeps tokens rising, so
+    // by default no commit waits for the disk. Synchronous is a setting of this connection only.
+    let synchronous = match durability {
+        Durability::Processes => "NORMAL",
+        Durability::PowerCut => "FULL",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
     if let Err(refusal) = migrate(&connection, path)? {
         return Ok(Err(refusal));
     }

@@ -14,6 +14,7 @@ use bidlock_core::{
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use crate::Durability;
 use crate::failure::{Failure, Stage, is_busy};
 use crate::open::{self, Opened};
 use crate::pace::Pace;
@@ -74,6 +75,7 @@ pub(crate) struct Traffic {
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) path: PathBuf,
+    pub(crate) durability: Durability,
     pub(crate) world: World,
     pub(crate) opened: Opened,
     pub(crate) jobs: Receiver<Job>,
@@ -179,7 +181,7 @@ impl Worker {
         if identity.as_ref().is_ok_and(|identity| *identity == self.opened.identity) {
             return Ok(());
         }
-        self.opened = open::open(&self.path, &self.world.platform)?;
+        self.opened = open::open(&self.path, &self.world.platform, self.durability)?;
         tracing::warn!(path = %self.path.display(), "lock file was replaced; opened the new one");
         Err(Failure::Unreachable(format!(
             "{} was deleted or replaced while it was in use: the locks in it are lost, stop its \

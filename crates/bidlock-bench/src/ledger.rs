@@ -1,0 +1,105 @@
+//! The ledger on SQLite: whole bids (reserve, start, record) beside a hand-written loop of the
+//! same three durable commits.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Result;
+use bidlock::ledger::{AttemptId, Ledger, Outcome, ReserveRequest, StartRequest};
+use bidlock::platform::system;
+use bidlock::{FencingToken, Key, Platform};
+
+use crate::lock::{open, per_second};
+use crate::round::{Bench, Run};
+
+pub(crate) fn benches() -> Vec<Bench> {
+    vec![
+        Bench { name: "ledger/1-bidder", aim: None, make: || pair(1) },
+        Bench { name: "ledger/16-bidders", aim: Some(0.8), make: || pair(16) },
+    ]
+}
+
+fn pair(bidders: usize) -> Result<(Run, Run)> {
+    Ok((bare()?, ledger(bidders)?))
+}
+
+fn bare() -> Result<Run> {
+    let folder = tempfile::tempdir()?;
+    let connection = open(&folder.path().join("bare.db"), "full")?;
+    connection.execute_batch(
+        "CREATE TABLE bids (posting TEXT PRIMARY KEY, attempt TEXT NOT NULL, state TEXT NOT NULL)",
+    )?;
+    let platform = system()?;
+    let mut next = 0_u64;
+    Ok(Box::new(move |length| {
+        let _folder = &folder;
+        let mut reserve =
+            connection.prepare_cached("INSERT INTO bids VALUES (?1, ?2, 'reserved')")?;
+        let mut go_on =
+            connection.prepare_cached("UPDATE bids SET state = ?2 WHERE posting = ?1")?;
+        per_second(&platform, length, || {
+            next += 1;
+            let posting = format!("upwork:job_{next}");
+            reserve.execute((&posting, AttemptId::random(&*platform.rng).to_string()))?;
+            go_on.execute((&posting, "started"))?;
+            go_on.execute((&posting, "placed"))?;
+            Ok(())
+        })
+    }))
+}
+
+fn ledger(bidders: usize) -> Result<Run> {
+    let folder = tempfile::tempdir()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let platform = system()?;
+    let ledger = Ledger::open_sqlite(&folder.path().join("ledger.db"), &platform)?;
+    let mut round = 0_u64;
+    Ok(Box::new(move |length| {
+        let _folder = &folder;
+        round += 1;
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, bids(&ledger, &platform, (bidders, round), length))
+    }))
+}
+
+async fn bids(
+    ledger: &Ledger,
+    platform: &Platform,
+    (bidders, round): (usize, u64),
+    length: Duration,
+) -> Result<f64> {
+    let done = Rc::new(Cell::new(0.0));
+    let start = platform.clock.now();
+    let mut running = Vec::new();
+    for bidder in 0..bidders {
+        let (ledger, platform, done) = (ledger.clone(), platform.clone(), Rc::clone(&done));
+        running.push(tokio::task::spawn_local(async move {
+            let mut next = 0_u64;
+            while platform.clock.now().since(start) < length {
+                next += 1;
+                let key = Key::new("upwork", &format!("job_{round}_{bidder}_{next}"))?;
+                bid(&ledger, &platform, &key).await?;
+                done.set(done.get() + 1.0);
+            }
+            Ok::<(), anyhow::Error>(())
+        }));
+    }
+    for bidder in running {
+        bidder.await??;
+    }
+    Ok(done.get() / platform.clock.now().since(start).as_secs_f64())
+}
+
+async fn bid(ledger: &Ledger, platform: &Platform, key: &Key) -> Result<()> {
+    let token = FencingToken::new(platform.clock.wall().as_micros());
+    let attempt = AttemptId::random(&*platform.rng);
+    let process = platform.processes.current();
+    let holder = "host:1:01234567".to_owned();
+    let reserve = ReserveRequest { attempt, token, holder, process, seen_at: None };
+    ledger.reserve(key, &reserve).await?;
+    let send_by = platform.clock.wall() + Duration::from_mins(1);
+    ledger.start(&attempt, &StartRequest { token, send_by, payload: None }).await?;
+    ledger.record(&attempt, &Outcome::Placed { reference: None }).await?;
+    Ok(())
+}
