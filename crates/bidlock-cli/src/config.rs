@@ -1,16 +1,14 @@
 //! Where settings come from: flags, then the environment, then `.env`, then defaults.
 
 mod sources;
-mod store;
 
 use std::fmt::{self, Display};
 use std::path::PathBuf;
 
-use bidlock::Prefix;
+use bidlock::{Endpoint, Prefix, StoreUrl};
 
 use crate::args::Global;
 pub(crate) use sources::{Environment, Origin};
-pub(crate) use store::Store;
 
 use sources::{Found, Sources};
 
@@ -103,9 +101,9 @@ impl<T: Display> Display for Setting<T> {
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
     /// The lock store.
-    pub(crate) lock: Setting<Store>,
+    pub(crate) lock: Setting<StoreUrl>,
     /// The bid ledger.
-    pub(crate) ledger: Setting<Store>,
+    pub(crate) ledger: Setting<StoreUrl>,
     /// The text before every key.
     pub(crate) prefix: Setting<Prefix>,
     /// Whether a ledger of this machine only is meant.
@@ -132,7 +130,7 @@ impl Config {
         let prefix = prefix(flags, &sources)?;
         let local_ledger = local_ledger(flags, &sources)?;
         let default_file = match &lock.value {
-            Store::Sqlite { path, default: true } => Some(path.clone()),
+            StoreUrl::Sqlite(path) if lock.origin == Origin::Default => Some(path.clone()),
             _ => None,
         };
         Ok(Self { lock, ledger, prefix, local_ledger, notes, default_file })
@@ -153,38 +151,25 @@ impl Config {
         }
         Ok(())
     }
-
-    /// The lock store's URL, when this build can talk to it.
-    ///
-    /// # Errors
-    /// [`ConfigError::NotBuilt`].
-    pub(crate) fn lock_url(&self) -> Result<String, ConfigError> {
-        built(&self.lock)
-    }
-
-    /// The ledger's URL, when this build can talk to it.
-    ///
-    /// # Errors
-    /// [`ConfigError::NotBuilt`].
-    pub(crate) fn ledger_url(&self) -> Result<String, ConfigError> {
-        built(&self.ledger)
-    }
 }
 
-fn built(store: &Setting<Store>) -> Result<String, ConfigError> {
-    match &store.value {
-        Store::Sqlite { .. } | Store::Memory => Ok(store.value.url()),
-        Store::Redis { .. } => Err(not_built(store, "Redis")),
-        Store::Postgres { .. } => Err(not_built(store, "PostgreSQL")),
-    }
-}
-
-fn not_built(store: &Setting<Store>, backend: &'static str) -> ConfigError {
-    ConfigError::NotBuilt {
-        name: store.name,
-        value: store.value.to_string(),
-        origin: store.origin.clone(),
-        backend,
+impl Setting<StoreUrl> {
+    /// The store, when this build can talk to it.
+    ///
+    /// # Errors
+    /// [`ConfigError::NotBuilt`] names the variable, before anything is contacted.
+    pub(crate) fn built(&self) -> Result<&StoreUrl, ConfigError> {
+        let backend = match &self.value {
+            StoreUrl::Redis(_) => "Redis",
+            StoreUrl::Postgres(_) => "PostgreSQL",
+            built => return Ok(built),
+        };
+        Err(ConfigError::NotBuilt {
+            name: self.name,
+            value: self.value.to_string(),
+            origin: self.origin.clone(),
+            backend,
+        })
     }
 }
 
@@ -192,7 +177,7 @@ fn lock_store(
     flags: &Global,
     sources: &Sources,
     notes: &mut Vec<String>,
-) -> Result<Setting<Store>, ConfigError> {
+) -> Result<Setting<StoreUrl>, ConfigError> {
     const PARTS: [&str; 4] = ["REDIS_HOST", "REDIS_PORT", "REDIS_DB", "REDIS_PASSWORD"];
     let own = sources.flag_or(FLAG_URL, flags.url.as_deref(), "BIDLOCK_URL");
     if let Some(found) = own.or_else(|| sources.variable("REDIS_URL")) {
@@ -203,19 +188,19 @@ fn lock_store(
                 notes.push(format!("REDIS_URL is used; {} is not", more.join(", ")));
             }
         }
-        return read(&found, Store::lock);
+        return read(&found, StoreUrl::lock);
     }
     let parts = PARTS.map(|name| sources.variable(name));
     if parts.iter().any(Option::is_some) {
         return redis_from_parts(parts);
     }
     let path = sources.state_file()?;
-    let value = Store::Sqlite { path, default: true };
+    let value = StoreUrl::Sqlite(path);
     Ok(Setting { value, name: "BIDLOCK_URL", origin: Origin::Default })
 }
 
 /// Builds the Redis store that `REDIS_HOST` and its siblings mean.
-fn redis_from_parts(parts: [Option<Found>; 4]) -> Result<Setting<Store>, ConfigError> {
+fn redis_from_parts(parts: [Option<Found>; 4]) -> Result<Setting<StoreUrl>, ConfigError> {
     let [host, port, database, password] = parts;
     let number = |found: &Option<Found>, least: u16, standard: u16| match found {
         None => Ok(standard),
@@ -234,34 +219,37 @@ fn redis_from_parts(parts: [Option<Found>; 4]) -> Result<Setting<Store>, ConfigE
     let named = [host, port, database, password].into_iter().flatten().next();
     let (name, origin) =
         named.map_or(("REDIS_HOST", Origin::Default), |found| (found.name, found.origin));
-    Ok(Setting { value: Store::Redis { shown }, name, origin })
+    Ok(Setting { value: StoreUrl::Redis(Endpoint::new(shown)), name, origin })
 }
 
 fn ledger_store(
     flags: &Global,
     sources: &Sources,
-    lock: &Setting<Store>,
-) -> Result<Setting<Store>, ConfigError> {
+    lock: &Setting<StoreUrl>,
+) -> Result<Setting<StoreUrl>, ConfigError> {
     let found = sources.flag_or(FLAG_LEDGER, flags.ledger_url.as_deref(), "BIDLOCK_LEDGER_URL");
     if let Some(found) = found {
-        return read(&found, Store::ledger);
+        return read(&found, StoreUrl::ledger);
     }
     let value = match &lock.value {
-        file @ Store::Sqlite { .. } => file.clone(),
-        _ => Store::Sqlite { path: sources.state_file()?, default: true },
+        file @ StoreUrl::Sqlite(_) => file.clone(),
+        _ => StoreUrl::Sqlite(sources.state_file()?),
     };
     Ok(Setting { value, name: "BIDLOCK_LEDGER_URL", origin: Origin::Default })
 }
 
 fn read(
     found: &Found,
-    parse: impl FnOnce(&str) -> Result<Store, String>,
-) -> Result<Setting<Store>, ConfigError> {
-    let value = parse(&found.text).map_err(|why| ConfigError::Value {
+    parse: impl FnOnce(&str) -> Result<StoreUrl, bidlock::ConfigError>,
+) -> Result<Setting<StoreUrl>, ConfigError> {
+    let value = parse(&found.text).map_err(|refused| ConfigError::Value {
         name: found.name,
-        value: store::masked(&found.text),
+        value: bidlock::masked(&found.text),
         origin: found.origin.clone(),
-        why,
+        why: match refused {
+            bidlock::ConfigError::Url { why, .. } => why,
+            other => other.to_string(),
+        },
     })?;
     Ok(Setting { value, name: found.name, origin: found.origin.clone() })
 }

@@ -7,6 +7,7 @@ use crate::inner::Inner;
 use crate::locker::Locker;
 use crate::observe::{Observer, Unobserved};
 use crate::open::{self, ConfigError};
+use crate::store_url::StoreUrl;
 
 /// How to set up a [`Locker`].
 #[derive(Debug, Default)]
@@ -45,7 +46,18 @@ impl Builder {
     ///
     /// # Cancel safety
     /// A file may be left created.
-    pub async fn connect(mut self, url: &str) -> Result<Locker, Error> {
+    pub async fn connect(self, url: &str) -> Result<Locker, Error> {
+        self.open(&StoreUrl::lock(url)?).await
+    }
+
+    /// Opens a store whose URL was read before.
+    ///
+    /// # Errors
+    /// As [`Builder::connect`].
+    ///
+    /// # Cancel safety
+    /// A file may be left created.
+    pub async fn open(mut self, url: &StoreUrl) -> Result<Locker, Error> {
         let platform = self.take_platform()?;
         let backend = open::backend(url, &platform).await?;
         Ok(self.build(backend, platform))

@@ -16,6 +16,7 @@ mod lease;
 mod locker;
 mod observe;
 mod open;
+mod store_url;
 
 pub use acquire::{Acquire, Wait};
 pub use bid::{Begin, BidGuard, BidOptions, OpenBid, Placement, Submission};
@@ -31,4 +32,5 @@ pub use error::Error;
 pub use lease::Lease;
 pub use locker::{LeaseView, Locker};
 pub use observe::{AcquireOutcome, BidOutcome, Event, Observer, ReleaseOutcome, WakeSource};
-pub use open::{ConfigError, StoreUrl};
+pub use open::{ConfigError, open_ledger};
+pub use store_url::{StoreUrl, masked};

@@ -118,15 +118,19 @@ async fn many_tasks_and_two_lockers_of_one_file_take_turns() {
 async fn a_bad_url_names_what_is_wrong_and_what_is_accepted() {
     for (url, said) in [
         ("mysql://h/db", "unknown scheme \"mysql\""),
-        ("nothing", "no scheme"),
-        ("", "no scheme"),
-        ("sqlite:", "no path"),
-        ("sqlite://", "no path"),
+        ("nothing", "not a URL"),
+        ("", "empty"),
+        ("sqlite:", "no file is named"),
+        ("sqlite:///folder/", "no file is named"),
         ("sqlite://host.db", "stands where a host would"),
-        ("sqlite:///a?mode=ro", "options are not taken"),
-        ("memory:x", "takes nothing"),
+        ("sqlite:///a?mode=ro", "a path without ?"),
+        ("sqlite::memory:", "cannot be shared"),
+        ("memory:x", "takes no path"),
+        ("postgres://u:s3cret@h/db", "keeps the ledger"),
         ("redis://user:s3cret@h:6379/0", "not in this build yet"),
         ("rediss://:s3cret@h", "not in this build yet"),
+        ("redis://u:s3@cret@h", "***@h"),
+        ("redis:u:s3cret@h", "\"***\""),
     ] {
         let refused = Locker::connect(url).await.unwrap_err();
         assert!(matches!(refused, Error::Config(_)), "{url}: {refused}");

@@ -24,7 +24,8 @@ const STOP_LEAD_MAX: Duration = Duration::from_secs(2);
 /// Runs the command that sends a bid, at most once for a posting.
 pub(crate) async fn run(args: BidArgs, context: &Context) -> Result<u8, Failure> {
     let key = context.posting_key(&args.marketplace, &args.posting)?;
-    context.config.lock_url()?;
+    context.config.lock.built()?;
+    context.config.ledger.built()?;
     context.config.check_bidding()?;
     let options = options(&args)?;
     let Some(name) = args.command.first() else {

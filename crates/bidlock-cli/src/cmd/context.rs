@@ -1,15 +1,12 @@
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bidlock::ledger::{Ledger, OperatorNote};
-use bidlock::{Clock, Key, Locker, Platform, WallTime};
+use bidlock::{Clock, Key, Locker, Platform, WallTime, open_ledger};
 use nix::unistd::{User, getuid};
 
 use crate::args::{Global, Target, Wait};
-use crate::config::{Config, Environment, Store};
+use crate::config::{Config, Environment};
 use crate::exit::{Failure, code};
 use crate::output::Output;
 
@@ -45,23 +42,15 @@ impl Context {
 
     /// Opens the lock store.
     pub(crate) async fn locker(&self) -> Result<Locker, Failure> {
-        let url = self.config.lock_url()?;
-        make_default_folder(&self.config.lock.value)?;
         let builder = Locker::builder()
             .prefix(self.config.prefix.value.clone())
             .platform(self.platform.clone());
-        Ok(builder.connect(&url).await?)
+        Ok(builder.open(self.config.lock.built()?).await?)
     }
 
     /// Opens the ledger.
     pub(crate) async fn ledger(&self) -> Result<Ledger, Failure> {
-        self.config.ledger_url()?;
-        make_default_folder(&self.config.ledger.value)?;
-        match &self.config.ledger.value {
-            Store::Sqlite { path, .. } => Ok(Ledger::connect_sqlite(path, &self.platform).await?),
-            // `ledger_url` has refused every other store.
-            other => Err(Failure::new(code::CONFIG, "config", format!("{other} is no ledger"))),
-        }
+        Ok(open_ledger(self.config.ledger.built()?, &self.platform).await?)
     }
 
     /// The key that a posting or a name means.
@@ -118,17 +107,6 @@ impl Context {
         let actor = format!("{user}@{}", self.platform.processes.host());
         OperatorNote { actor, because }
     }
-}
-
-/// Makes the folder of the default file, for its user alone.
-fn make_default_folder(store: &Store) -> Result<(), Failure> {
-    let Store::Sqlite { path, default: true } = store else { return Ok(()) };
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| {
-        let message = format!("cannot make {}: {e}", folder.display());
-        Failure { message, ..Failure::from(e) }
-            .hint("name a file that this user may write: --url sqlite:///PATH")
-    })
 }
 
 /// The library's word for a wait.

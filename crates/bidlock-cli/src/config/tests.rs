@@ -26,15 +26,15 @@ fn load(line: &str, pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
 fn with_nothing_set_the_embedded_file_is_used_and_said_so() {
     let config = load("", &[]).unwrap();
     let file = "sqlite:///home/u/.local/state/bidlock/bidlock.db";
-    assert_eq!(config.lock_url().unwrap(), file);
-    assert_eq!(config.ledger_url().unwrap(), file);
+    assert_eq!(config.lock.built().unwrap().to_string(), file);
+    assert_eq!(config.ledger.built().unwrap().to_string(), file);
     assert_eq!(config.lock.origin, Origin::Default);
     assert!(config.default_file.unwrap().ends_with(".local/state/bidlock/bidlock.db"));
 
     let state = load("", &[("XDG_STATE_HOME", "/state")]).unwrap();
-    assert_eq!(state.lock_url().unwrap(), "sqlite:///state/bidlock/bidlock.db");
+    assert_eq!(state.lock.built().unwrap().to_string(), "sqlite:///state/bidlock/bidlock.db");
     let relative = load("", &[("XDG_STATE_HOME", "state")]).unwrap();
-    assert_eq!(relative.lock_url().unwrap(), file);
+    assert_eq!(relative.lock.built().unwrap().to_string(), file);
 }
 
 #[test]
@@ -55,23 +55,23 @@ fn flags_beat_the_environment_which_beats_the_file() {
     surroundings.folder = folder.path().to_owned();
 
     let config = Config::load(&flags(""), &surroundings).unwrap();
-    assert_eq!(config.lock_url().unwrap(), "sqlite:///file.db");
+    assert_eq!(config.lock.built().unwrap().to_string(), "sqlite:///file.db");
     assert_eq!(config.lock.origin, Origin::File(file.clone()));
     assert_eq!(config.prefix.value.as_str(), "p");
-    assert_eq!(config.ledger_url().unwrap(), "sqlite:///file.db");
+    assert_eq!(config.ledger.built().unwrap().to_string(), "sqlite:///file.db");
 
     surroundings.variables.insert("BIDLOCK_URL".into(), "sqlite:///env.db".into());
     let config = Config::load(&flags(""), &surroundings).unwrap();
-    assert_eq!(config.lock_url().unwrap(), "sqlite:///env.db");
+    assert_eq!(config.lock.built().unwrap().to_string(), "sqlite:///env.db");
     assert_eq!(config.lock.origin, Origin::Environment);
 
     let config = Config::load(&flags("--url sqlite:flag.db"), &surroundings).unwrap();
-    assert_eq!(config.lock_url().unwrap(), "sqlite:flag.db");
+    assert_eq!(config.lock.built().unwrap().to_string(), "sqlite:flag.db");
 
     // An empty variable counts as unset, so the file's is used.
     surroundings.variables.insert("BIDLOCK_URL".into(), "".into());
     let config = Config::load(&flags(""), &surroundings).unwrap();
-    assert_eq!(config.lock_url().unwrap(), "sqlite:///file.db");
+    assert_eq!(config.lock.built().unwrap().to_string(), "sqlite:///file.db");
     let config = Config::load(&flags("--no-env-file"), &surroundings).unwrap();
     assert_eq!(config.lock.origin, Origin::Default);
 }
@@ -109,7 +109,7 @@ fn slashes_collapse_and_relative_paths_stay_relative() {
         ("memory://", "memory:"),
     ] {
         let config = load("", &[("BIDLOCK_URL", url)]).unwrap();
-        assert_eq!(config.lock_url().unwrap(), canonical, "{url}");
+        assert_eq!(config.lock.built().unwrap().to_string(), canonical, "{url}");
     }
 }
 
@@ -139,7 +139,7 @@ fn redis_names_are_understood_and_refused_without_the_password() {
         &[("BIDLOCK_URL", "redis://u:s3cret/@x@h")],
     ] {
         let config = load("", pairs).unwrap();
-        let refused = config.lock_url().unwrap_err();
+        let refused = config.lock.built().unwrap_err();
         assert!(matches!(refused, ConfigError::NotBuilt { backend: "Redis", .. }));
         let text = format!("{refused} {} {config:?}", refused.hint());
         assert!(text.contains("not in this build yet") && text.contains("***"), "{text}");
@@ -150,7 +150,7 @@ fn redis_names_are_understood_and_refused_without_the_password() {
     let both = load("", &[("REDIS_URL", "redis://h"), ("REDIS_DB", "1")]).unwrap();
     assert!(both.notes[0].contains("REDIS_DB"));
     let own = load("", &[("BIDLOCK_URL", "sqlite:x.db"), ("REDIS_URL", "redis://h")]).unwrap();
-    assert_eq!(own.lock_url().unwrap(), "sqlite:x.db");
+    assert_eq!(own.lock.built().unwrap().to_string(), "sqlite:x.db");
 }
 
 #[test]

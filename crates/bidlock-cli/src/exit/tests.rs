@@ -133,7 +133,7 @@ fn every_error_of_the_library_has_its_code() {
     let remaining = Duration::from_secs(1);
     let value = Key::new("", "j").unwrap_err();
     let thread = std::io::Error::other("no thread");
-    let scheme = bidlock::StoreUrl::parse("mysql://h").unwrap_err();
+    let scheme = bidlock::StoreUrl::lock("mysql://h").unwrap_err();
     let unreachable = || BackendError::Unreachable {
         op: Op::Ping,
         key: None,
