@@ -1,5 +1,7 @@
-//! The project's own tasks: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask soak [NAME]`.
+//! The project's own tasks: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask soak [NAME]`,
+//! `cargo xtask bench [--quick] [NAME …]`.
 
+mod bench;
 mod checks;
 mod examples;
 mod metadata;
@@ -19,7 +21,8 @@ usage: cargo xtask TASK
 
   test         everything that a change has to pass; ends with `N passed, N failed`
   tidy         house rules that neither compiler nor linter knows
-  soak [NAME]  the tests that run scaled down in `test`, at full size";
+  soak [NAME]  the tests that run scaled down in `test`, at full size
+  bench […]    what docs/performance.md shows; --quick, or the names of some";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
     let done = match words[..] {
         ["test"] => stages::test(),
         ["tidy"] => tidy::task(),
+        ["bench", ref options @ ..] => bench::task(options),
         ["soak"] => soak::task(None),
         ["soak", name] => soak::task(Some(name)),
         _ => {

@@ -89,7 +89,10 @@ pub(crate) fn unfit(c: char) -> Option<&'static str> {
 
 /// Characters that turn the direction of what follows. Source: UAX9 §2.
 const fn is_bidi_control(c: char) -> bool {
-    matches!(c, '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+    matches!(
+        c,
+        '\u{061C}' | '\u{200E}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}'
+    )
 }
 
 /// Marks and letters that show nothing: `Default_Ignorable_Code_Point` outside category Cf.

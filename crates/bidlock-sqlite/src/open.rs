@@ -86,7 +86,8 @@ fn make_file(path: &Path) -> Result<(), Refusal> {
         Ok(file) => {
             // Closing it would drop the locks that other connections of this process have on the
             // file by now: POSIX locks go with the first descriptor that is closed. One
-            // descriptor for each file that is made stays open. Source: SQLite, «How To Corrupt», §2.2.
+            // descriptor for each file that is made stays open.
+            // Source: SQLite, «How To Corrupt», §2.2.
             mem::forget(file);
             Ok(())
         }

@@ -12,6 +12,7 @@ const SIBLINGS: &[(&str, &[&str])] = &[
     ("bidlock-testkit", &["bidlock-core", "bidlock-ledger"]),
     ("bidlock", &["bidlock-core", "bidlock-platform", "bidlock-sqlite", "bidlock-ledger"]),
     ("bidlock-cli", &["bidlock"]),
+    ("bidlock-bench", &["bidlock", "bidlock-sqlite"]),
     ("xtask", &[]),
 ];
 
@@ -20,9 +21,9 @@ const OPTIONAL: &[(&str, &str)] = &[("bidlock-testkit", "bidlock-ledger")];
 
 /// Outside crates that only these may import other than for their own tests.
 const RESERVED: &[(&str, &[&str])] = &[
-    ("anyhow", &["bidlock-cli", "xtask"]),
+    ("anyhow", &["bidlock-bench", "bidlock-cli", "xtask"]),
     ("clap", &["bidlock-cli"]),
-    ("rusqlite", &["bidlock-sqlite", "bidlock-ledger"]),
+    ("rusqlite", &["bidlock-bench", "bidlock-sqlite", "bidlock-ledger"]),
     ("tracing-subscriber", &["bidlock-cli"]),
 ];
 
