@@ -40,6 +40,11 @@ pub(crate) fn wait_until(platform: &Platform, deadline: Moment) {
     });
 }
 
+/// Lets SQLite calls of this thread fail as soon as they would have to wait for other writers.
+pub(crate) fn wait_for_nobody() {
+    BUDGET.with_borrow_mut(|budget| *budget = None);
+}
+
 /// SQLite's busy handler: pauses, or says that there is no more time.
 pub(crate) fn on_busy(times: i32) -> bool {
     BUDGET.with_borrow_mut(|budget| {

@@ -1,7 +1,10 @@
 //! A lock store of bidlock in one SQLite file, for the processes of one machine.
 //!
-//! The file is in WAL mode; every change is one `BEGIN IMMEDIATE`, made by one thread per
-//! [`Sqlite`] value, so that no caller's runtime is ever blocked. Requests that come while the
+//! The file is in WAL mode; every change is one `BEGIN IMMEDIATE`. One thread per [`Sqlite`] value
+//! does all that may wait: for other processes, for the disk, for checkpoints. A request that
+//! comes alone and finds the file free is served on the caller's thread, in some tens of
+//! microseconds; as soon as anything had to be waited for it is left to the thread, so that no
+//! caller's runtime is ever blocked. Requests that come while the
 //! thread is busy share its next transaction. Expiry runs on the clock that goes on while the
 //! machine sleeps, under the boot id: after a restart of the machine every lock has ended. There
 //! is no background cleanup: who looks at a key that has ended passes it on.
@@ -11,18 +14,19 @@
 //! lease was released or what it was promised has passed.
 
 mod busy;
+mod desk;
 mod failure;
 mod list;
 mod open;
-mod pace;
 mod store;
 mod watch;
 mod worker;
 
+use std::future::poll_fn;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc;
 use std::sync::{Arc, Weak};
+use std::task::Poll;
 use std::time::Duration;
 use std::{io, thread};
 
@@ -34,16 +38,14 @@ use bidlock_core::{
 };
 use tokio::sync::oneshot;
 
+use crate::desk::Desk;
 use crate::failure::Failure;
-use crate::pace::Pace;
 use crate::store::World;
 use crate::watch::{Listeners, Watch};
-use crate::worker::{Call, Job, Reply, Traffic, Worker};
+use crate::worker::{Call, Job, Office, Reply, Shared};
 
 /// How long a request that names no time of its own may wait for the file.
 const WITHIN_DEFAULT: Duration = Duration::from_secs(10);
-/// The most requests that may wait for their answers.
-const DEPTH_MAX: usize = 65_536;
 
 /// What a lock outlives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -61,8 +63,7 @@ pub enum Durability {
 /// Dropping it ends its thread, after the requests that were already made.
 #[derive(Debug)]
 pub struct Sqlite {
-    jobs: Sender<Job>,
-    traffic: Arc<Traffic>,
+    office: Office,
     listeners: Listeners,
     clock: Arc<dyn Clock>,
     endpoint: Endpoint,
@@ -121,45 +122,50 @@ impl Sqlite {
         // A later change of the working directory must not mean another file.
         let path = std::path::absolute(path).map_err(|error| refused(path, &error))?;
         let endpoint = Endpoint::new(format!("sqlite://{}", path.display()));
-        let (jobs, inbox) = mpsc::channel();
-        let traffic = Arc::new(Traffic { depth: AtomicUsize::new(0), pace: Pace::new() });
+        let (sender, messages) = mpsc::channel();
+        let desk = Shared::default();
+        let office = Office::new(Arc::clone(&desk), sender);
         let listeners = Listeners::default();
-        let (watch, counted) = (Watch::new(listeners.clone()), Arc::clone(&traffic));
+        let watch = Watch::new(listeners.clone());
         let (platform, clock) = (platform.clone(), Arc::clone(&platform.clock));
         let shown = path.clone();
-        let work = move || {
-            let opened = match open::open(&path, &platform, durability) {
-                Ok(opened) => opened,
-                Err(failure) => return ready(Err(failure)),
-            };
-            tracing::debug!(path = %path.display(), "lock file opened");
-            ready(Ok(()));
-            let world = World::new(&platform);
-            Worker { path, durability, world, opened, jobs: inbox, traffic: counted, watch }.run();
+        let work = move || match open::open(&path, &platform, durability) {
+            Err(failure) => ready(Err(failure)),
+            Ok(opened) => {
+                tracing::debug!(path = %path.display(), "lock file opened");
+                let set_up = Desk::new(path, durability, World::new(&platform), opened, watch);
+                worker::run(&desk, set_up, &messages, || ready(Ok(())));
+            }
         };
         thread::Builder::new()
             .name("bidlock-sqlite".to_owned())
             .spawn(work)
             .map_err(|error| refused(&shown, &error))?;
-        Ok(Self { jobs, traffic, listeners, clock, endpoint })
+        Ok(Self { office, listeners, clock, endpoint })
     }
 
     /// Hands a request to the thread and waits for its answer.
     async fn ask(&self, op: Op, key: Option<&Key>, within: Duration, call: Call) -> Result<Reply> {
         let (answer, answered) = oneshot::channel();
         let deadline = self.clock.now() + within;
-        let depth = self.traffic.depth.fetch_add(1, Ordering::Relaxed);
-        if depth >= DEPTH_MAX {
-            self.traffic.depth.fetch_sub(1, Ordering::Relaxed);
-            let why = format!("{DEPTH_MAX} requests of this process already wait for the file");
+        let Some(counted) = self.office.count() else {
+            let most = Office::DEPTH_MAX;
+            let why = format!("{most} requests of this process already wait for the file");
             let refusal = Refusal::NotReady(why);
             return Err(Failure::Refused(refusal).tell(op, key, &self.endpoint));
+        };
+        let mut job = Some(Job { call, deadline, answer, counted });
+        if self.office.is_quiet() {
+            // Whoever else is about to ask may do so first: together they share one commit.
+            yield_once().await;
+            if self.office.is_quiet() {
+                job = job.and_then(|job| self.office.serve_now(job));
+            }
         }
-        if self.jobs.send(Job { call, deadline, answer }).is_err() {
+        if let Some(job) = job
+            && self.office.send(job).is_err()
+        {
             return Err(thread_ended().tell(op, key, &self.endpoint));
-        }
-        if depth == 0 {
-            self.traffic.pace.await_answer(self.clock.as_ref(), || !answered.is_empty());
         }
         let result = answered.await.unwrap_or_else(|_| Err(thread_ended()));
         result.map_err(|failure| failure.tell(op, key, &self.endpoint))
@@ -170,6 +176,19 @@ impl Sqlite {
         let text = "the answer of another request came back".to_owned();
         Failure::Unknown(text).tell(op, key, &self.endpoint)
     }
+}
+
+/// Lets other tasks of the caller's runtime run once.
+async fn yield_once() {
+    let mut yielded = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// The thread ends only with the last handle, or by a defect in here.

@@ -129,6 +129,8 @@ fn attempt(
         Durability::PowerCut => "FULL",
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
+    // A checkpoint waits for the disk: the thread makes it, never a caller's commit.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     if let Err(refusal) = migrate(&connection, path)? {
         return Ok(Err(refusal));
     }

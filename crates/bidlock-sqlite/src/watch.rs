@@ -86,6 +86,7 @@ pub(crate) struct Watch {
     holding_seen: Moment,
     /// No look before this.
     rest_until: Moment,
+    looked: Moment,
 }
 
 impl Watch {
@@ -99,6 +100,7 @@ impl Watch {
             holding_stale: false,
             holding_seen: Moment::default(),
             rest_until: Moment::default(),
+            looked: Moment::default(),
         }
     }
 
@@ -178,13 +180,14 @@ impl Watch {
     }
 
     /// Whether it is worth looking between two requests.
-    pub(crate) fn is_due(&self, looked: Moment, now: Moment) -> bool {
-        self.interval().is_some_and(|interval| now.since(looked) >= interval)
+    pub(crate) fn is_due(&self, now: Moment) -> bool {
+        self.interval().is_some_and(|interval| now.since(self.looked) >= interval)
     }
 
     /// Looks at what other processes did.
     pub(crate) fn look(&mut self, connection: &Connection, world: &World) -> rusqlite::Result<()> {
         let now = world.platform.clock.now();
+        self.looked = now;
         if now < self.rest_until {
             return Ok(());
         }

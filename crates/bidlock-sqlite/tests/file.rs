@@ -321,11 +321,19 @@ fn requests_that_were_made_are_done_after_the_handle_is_gone() {
     let request = scene.request("job");
     granted(block_on(scene.store.acquire(&request)));
     let other = scene.open_again();
+    let writer = rusqlite::Connection::open(scene.file()).unwrap();
+    writer.execute_batch("BEGIN IMMEDIATE").unwrap();
     {
+        // At the second poll it is made, and left to the thread: the file is busy.
         let mut release = scene.store.release(&request.key, &request.lease);
-        drop(release.as_mut().poll(&mut Context::from_waker(Waker::noop())));
+        for _ in 0..2 {
+            let polled = release.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert!(polled.is_pending());
+        }
     }
     drop(scene.store);
+    writer.execute_batch("COMMIT").unwrap();
+    drop(writer);
     wait_until("the key is free", SOON, || {
         block_on(other.inspect(&request.key)).unwrap().is_none()
     });
