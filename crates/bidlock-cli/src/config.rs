@@ -16,7 +16,7 @@ use sources::{Found, Sources};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ConfigError {
     /// A value that means nothing.
-    #[error("{name} {value:?} ({origin}): {why}")]
+    #[error("{name} {:?} ({origin}): {why}", cut(value))]
     Value {
         /// The variable or flag.
         name: &'static str,
@@ -28,7 +28,7 @@ pub(crate) enum ConfigError {
         why: String,
     },
     /// A store that this build cannot talk to.
-    #[error("{name} {value:?} ({origin}): {backend} is not in this build yet")]
+    #[error("{name} {:?} ({origin}): {backend} is not in this build yet", cut(value))]
     NotBuilt {
         /// The variable or flag.
         name: &'static str,
@@ -60,6 +60,12 @@ pub(crate) enum ConfigError {
         /// The ledger, without passwords.
         ledger: String,
     },
+}
+
+/// A value as a message shows it: a long one is cut.
+fn cut(value: &str) -> String {
+    const SHOWN_MAX: usize = 200;
+    value.char_indices().nth(SHOWN_MAX).map_or(value.into(), |(at, _)| format!("{}…", &value[..at]))
 }
 
 impl ConfigError {
