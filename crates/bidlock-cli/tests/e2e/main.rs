@@ -6,9 +6,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "seeds and sizes are shown with the output of a test")]
 
+mod bad_input;
+mod bad_store;
 mod crash;
 mod hundred;
 mod init;
+mod main_job;
 mod operator;
 mod scripts;
 mod stop;
