@@ -231,7 +231,9 @@ impl Scene {
             Some("started") => {
                 assert!(step.is_after_start() || step == Step::AnyTime, "{context}");
                 assert_eq!(codes, [11, 11], "{context}");
-                assert_eq!(sent, before.1, "{context}");
+                // A command that was just started may send after its bidlock is gone.
+                let late = usize::from(step == Step::AnyTime);
+                assert!(sent == before.1 || sent == before.1 + late, "{context}");
             }
             Some("placed") => {
                 assert!(matches!(step, Step::Release | Step::AnyTime), "{context}");
