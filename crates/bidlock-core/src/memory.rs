@@ -36,6 +36,8 @@ struct State {
 struct Lock {
     grant: Option<Grant>,
     waiters: VecDeque<Waiter>,
+    /// Leases that were revoked at once, until what they were promised has passed.
+    revoked: Vec<(LeaseId, Moment)>,
 }
 
 #[derive(Debug)]
@@ -92,7 +94,7 @@ impl Memory {
             let mut change = Change { clock, now, last_token, key, lock, wakes: Vec::new() };
             let answer = apply(&mut change);
             let wakes = change.wakes;
-            if lock.grant.is_none() && lock.waiters.is_empty() {
+            if lock.is_empty() {
                 locks.remove(key);
             }
             (answer, wakes)
@@ -130,6 +132,7 @@ struct Exhausted(&'static str);
 impl Change<'_> {
     /// Takes the key from a grant that has ended, and passes it on.
     fn expire(&mut self) -> Result<(), Exhausted> {
+        self.lock.revoked.retain(|(_, until)| *until > self.now);
         if self.lock.grant.as_ref().is_some_and(|grant| grant.until <= self.now) {
             self.lock.grant = None;
         }
@@ -236,6 +239,9 @@ impl Change<'_> {
     /// Extends a live grant; never revives or shortens one (I5).
     fn renew(&mut self, request: &RenewRequest) -> Result<Renewal, Exhausted> {
         self.expire()?;
+        if self.lock.revoked.iter().any(|(lease, _)| *lease == request.lease) {
+            return Ok(Renewal::Revoked);
+        }
         Ok(match &mut self.lock.grant {
             None => Renewal::Expired,
             Some(grant) if grant.lease != request.lease => Renewal::Taken,
@@ -249,6 +255,7 @@ impl Change<'_> {
 
     /// Gives up both the key and the place in the queue (I11).
     fn release(&mut self, lease: &LeaseId) -> Result<Ownership, Exhausted> {
+        self.lock.revoked.retain(|(revoked, _)| revoked != lease);
         let queued = self.lock.waiters.len();
         self.lock.waiters.retain(|waiter| waiter.lease != *lease);
         let mut ours = self.lock.waiters.len() < queued;
@@ -269,11 +276,12 @@ impl Change<'_> {
             return Ok(Revocation::NotHeld { current });
         };
         grant.revoked = true;
-        let (lease, remaining) = (grant.lease.clone(), grant.until.since(self.now));
-        self.wakes.push(Wake { key: self.key.clone(), lease, grant: None });
+        let (lease, until) = (grant.lease.clone(), grant.until);
+        self.wakes.push(Wake { key: self.key.clone(), lease: lease.clone(), grant: None });
         if !now {
-            return Ok(Revocation::Marked { remaining });
+            return Ok(Revocation::Marked { remaining: until.since(self.now) });
         }
+        self.lock.revoked.push((lease, until));
         self.lock.grant = None;
         self.pass_on()?;
         Ok(Revocation::Freed)
@@ -281,6 +289,10 @@ impl Change<'_> {
 }
 
 impl Lock {
+    fn is_empty(&self) -> bool {
+        self.grant.is_none() && self.waiters.is_empty() && self.revoked.is_empty()
+    }
+
     /// What a listing shows of the key, if it is held.
     fn info(&self, key: &Key, now: Moment) -> Option<LockInfo> {
         let grant = self.grant.as_ref().filter(|grant| grant.until > now)?;

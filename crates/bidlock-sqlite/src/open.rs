@@ -179,7 +179,8 @@ fn sweep(connection: &Connection, platform: &Platform) -> rusqlite::Result<()> {
     let args = params![platform.processes.boot_id(), now];
     let any: bool = connection.query_row(
         "SELECT EXISTS (SELECT 1 FROM lock_keys WHERE key > '' AND (boot <> ?1 OR ends_us <= ?2))
-             OR EXISTS (SELECT 1 FROM lock_waiters WHERE boot <> ?1 OR deadline_us <= ?2)",
+             OR EXISTS (SELECT 1 FROM lock_waiters WHERE boot <> ?1 OR deadline_us <= ?2)
+             OR EXISTS (SELECT 1 FROM lock_revoked WHERE boot <> ?1 OR ends_us <= ?2)",
         args,
         |row| row.get(0),
     )?;
@@ -188,6 +189,8 @@ fn sweep(connection: &Connection, platform: &Platform) -> rusqlite::Result<()> {
         connection.execute(keys, args)?;
         let waiters = "DELETE FROM lock_waiters WHERE boot <> ?1 OR deadline_us <= ?2";
         connection.execute(waiters, args)?;
+        let revoked = "DELETE FROM lock_revoked WHERE boot <> ?1 OR ends_us <= ?2";
+        connection.execute(revoked, args)?;
     }
     Ok(())
 }

@@ -20,6 +20,14 @@ CREATE TABLE lock_keys (
 ) STRICT, WITHOUT ROWID;
 INSERT INTO lock_keys VALUES ('', '', 0, '', 0, 0, 0, NULL);
 
+-- A row per lease whose key was taken at once, until what it was promised has passed: its holder
+-- is told that an operator did it.
+CREATE TABLE lock_revoked (
+    lease   TEXT    NOT NULL PRIMARY KEY,
+    boot    TEXT    NOT NULL,
+    ends_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- A row per waiter, in the order in which they came.
 CREATE TABLE lock_waiters (
     key         TEXT    NOT NULL,

@@ -132,13 +132,18 @@ impl<'a> Store<'a> {
 
     pub(crate) fn renew(&mut self, request: &RenewRequest) -> rusqlite::Result<Renewal> {
         let found = self.find(&request.key)?;
-        let Some(grant) = found.live else {
+        let lease = request.lease.expose();
+        let grant = match found.live {
+            Some(grant) if grant.lease == lease => grant,
             // I5: what has ended is never revived, not even while nobody else wants it.
-            return Ok(Renewal::Expired);
+            other => {
+                return Ok(match other {
+                    _ if self.was_revoked(&lease)? => Renewal::Revoked,
+                    Some(_) => Renewal::Taken,
+                    None => Renewal::Expired,
+                });
+            }
         };
-        if grant.lease != request.lease.expose() {
-            return Ok(Renewal::Taken);
-        }
         if grant.state == State::Revoked {
             return Ok(Renewal::Revoked);
         }
@@ -175,7 +180,9 @@ impl<'a> Store<'a> {
         };
         // Nobody believes in a key that was handed over and not confirmed: nothing to wait for.
         if now || grant.state == State::Offered {
+            self.remember_revoked(&grant)?;
             self.pass_on(key, found.counter)?;
+            self.news.push((key.clone(), grant.lease));
             return Ok(Revocation::Freed);
         }
         let sql = "UPDATE lock_keys SET state = ?2 WHERE key = ?1";
@@ -183,6 +190,23 @@ impl<'a> Store<'a> {
         self.connection.prepare_cached(sql)?.execute(args)?;
         self.news.push((key.clone(), grant.lease));
         Ok(Revocation::Marked { remaining: self.until(grant.ends_us) })
+    }
+
+    /// Keeps that an operator took the key at once, for as long as its holder may ask (I12).
+    fn remember_revoked(&self, grant: &Grant) -> rusqlite::Result<()> {
+        let sql = "DELETE FROM lock_revoked WHERE boot <> ?1 OR ends_us <= ?2";
+        self.connection.prepare_cached(sql)?.execute(params![self.world.boot, self.now])?;
+        let sql = "INSERT OR REPLACE INTO lock_revoked (lease, boot, ends_us) VALUES (?1, ?2, ?3)";
+        let args = params![grant.lease, self.world.boot, grant.ends_us];
+        self.connection.prepare_cached(sql)?.execute(args)?;
+        Ok(())
+    }
+
+    fn was_revoked(&self, lease: &str) -> rusqlite::Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM lock_revoked
+                   WHERE lease = ?1 AND boot = ?2 AND ends_us > ?3)";
+        let args = params![lease, self.world.boot, self.now];
+        self.connection.prepare_cached(sql)?.query_row(args, |row| row.get(0))
     }
 
     /// Reads the grant and the counter in one go.

@@ -123,6 +123,8 @@ faults! {
     RevokedLivesOn: a_revoked_lease_ends_when_promised;
     /// A revocation that shall free at once only marks.
     NowOnlyMarks: revoke_now_frees_at_once;
+    /// The holder of a key that was freed at once is told that its lease just ended.
+    NowIsNotTold: revoke_now_frees_at_once;
     /// A key that was freed at once is free for whoever comes first.
     NowDoesNotHandOver: revoke_now_hands_over;
     /// Expired locks are listed.

@@ -136,6 +136,12 @@ impl BidGuard {
         }
         let lease = acquire.await?;
         let mut attempt = self.attempt(lease, options);
+        // The wait may have been long: the posting may be decided, or too old, by now.
+        let verdict = self.ledger.should_bid(key, &options.freshness).await?;
+        if matches!(verdict, Verdict::Stale { .. }) {
+            attempt.settle().await;
+            return Ok(self.not(key, verdict));
+        }
         match self.reserve(&attempt, options).await? {
             Reservation::Reserved(_) => {}
             Reservation::Not(verdict) => {

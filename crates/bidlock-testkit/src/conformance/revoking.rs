@@ -50,9 +50,9 @@ pub(super) async fn revoke_now_frees_at_once(store: Store<'_>) {
     let [holder, operator, other] = store.bidders(&key()).await;
     let token = holder.takes().await;
     operator.frees(token).await; // I12
-    assert_ne!(holder.renews_for(LONG).await, Renewal::Renewed);
+    assert_eq!(holder.renews_for(LONG).await, Renewal::Revoked, "it is told what happened");
     assert!(other.takes().await > token);
-    assert_eq!(holder.renews_for(LONG).await, Renewal::Taken);
+    assert_eq!(holder.renews_for(LONG).await, Renewal::Revoked, "also when another has the key");
     holder.has_nothing().await;
     other.keeps_it().await;
 }

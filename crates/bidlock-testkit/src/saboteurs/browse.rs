@@ -60,6 +60,7 @@ impl Revoke for Client {
             grant.revoked = true;
             state.tell(&lock.key, &asker, None);
             if now && !state.has(Fault::NowOnlyMarks) {
+                lock.taken.push((asker.lease.clone(), at + remaining));
                 self.hand_over(state, lock, at, Fault::NowDoesNotHandOver);
                 return Revocation::Freed;
             }

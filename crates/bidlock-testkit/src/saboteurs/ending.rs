@@ -14,6 +14,10 @@ impl Client {
         now: Moment,
     ) -> Renewal {
         let asked = now + request.ttl.get();
+        let was_taken = lock.taken.iter().any(|(lease, end)| *lease == request.lease && *end > now);
+        if was_taken && !state.has(Fault::NowIsNotTold) {
+            return Renewal::Revoked; // I12
+        }
         let Some(grant) = &mut lock.grant else {
             return self.extend_nothing(request, state, lock, now);
         };

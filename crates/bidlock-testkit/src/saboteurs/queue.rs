@@ -26,6 +26,8 @@ pub(super) struct Lock {
     pub(super) key: Key,
     pub(super) grant: Option<Grant>,
     pub(super) queue: Vec<Waiter>,
+    /// Leases that were taken at once, and until when they were promised.
+    pub(super) taken: Vec<(LeaseId, Moment)>,
     /// By a fault, whoever comes first gets the key, and the queue does not count.
     pub(super) free_for_all: bool,
 }
@@ -93,7 +95,13 @@ impl State {
     /// Takes the lock of a key out, as it is at this moment: what ended is gone, and a key that
     /// nobody has is handed to the next live waiter (I6, I7).
     pub(super) fn take(&mut self, key: &Key, platform: &Platform, now: Moment) -> Lock {
-        let new = || Lock { key: key.clone(), grant: None, queue: Vec::new(), free_for_all: false };
+        let new = || Lock {
+            key: key.clone(),
+            grant: None,
+            queue: Vec::new(),
+            taken: Vec::new(),
+            free_for_all: false,
+        };
         let mut lock = self.locks.remove(&self.name(key)).unwrap_or_else(new);
         self.settle(&mut lock, platform, now, Fault::ExpiryDoesNotHandOver);
         lock
@@ -101,7 +109,7 @@ impl State {
 
     /// Puts the lock back; a free key that nobody waits for leaves no trace.
     pub(super) fn put(&mut self, lock: Lock) {
-        if lock.grant.is_some() || !lock.queue.is_empty() {
+        if lock.grant.is_some() || !lock.queue.is_empty() || !lock.taken.is_empty() {
             self.locks.insert(self.name(&lock.key), lock);
         }
     }
