@@ -8,13 +8,14 @@ mod tee;
 mod terminal;
 
 use std::ffi::OsString;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bidlock::{Clock, Moment};
@@ -26,7 +27,7 @@ use nix::unistd::Pid;
 pub(crate) use find::{CannotRun, find_command};
 pub(crate) use signals::Signals;
 
-use group::Group;
+use group::{Group, LEFT_BEHIND_GRACE};
 use signals::Heard;
 use tee::Tee;
 use terminal::Terminal;
@@ -179,7 +180,8 @@ impl Child {
     /// Waits until the command and all of its process group have ended.
     ///
     /// When `stop` resolves, or a signal asks bidlock itself to stop, the group is asked to stop
-    /// and killed after the grace time. When `kill` resolves it is killed at once.
+    /// and killed after the grace time. When `kill` resolves it is killed at once, whatever is
+    /// left of it.
     ///
     /// # Errors
     /// The system's error when it says nothing of the child.
@@ -195,7 +197,11 @@ impl Child {
             // The look comes first: a command that has ended by itself was not stopped by us.
             match self.look()? {
                 Look::Ended(exit) => break exit,
-                Look::Stopped(signal) => self.follow_into_stop(signal, signals).await,
+                Look::Stopped(signal) => {
+                    if self.follow_into_stop(signal, signals).await {
+                        self.go_on(kill.as_mut()).await;
+                    }
+                }
                 Look::Running => {}
             }
             match wish {
@@ -218,13 +224,21 @@ impl Child {
                 why = after(grace_end, self.stopping) => Wish::Kill(why),
             };
         };
-        self.finish(exit).await
+        self.finish(exit, kill).await
     }
 
     /// Ends what is left of the group, and gives the terminal back.
-    async fn finish(mut self, exit: Exit) -> io::Result<Ended> {
-        let asked_at = self.stopping.map(|(_, since)| since);
-        self.group.end(&*self.clock, asked_at, self.killed, self.grace).await;
+    async fn finish(
+        mut self,
+        exit: Exit,
+        kill: Pin<&mut impl Future<Output = Why>>,
+    ) -> io::Result<Ended> {
+        let until = match self.stopping {
+            _ if self.killed => self.clock.now(),
+            Some((_, since)) => since + self.grace,
+            None => self.clock.now() + LEFT_BEHIND_GRACE.min(self.grace),
+        };
+        self.group.end(&*self.clock, until, self.killed, kill).await;
         if let Some(terminal) = &self.terminal {
             terminal.take_back(self.pid);
         }
@@ -270,12 +284,11 @@ impl Child {
     }
 
     /// The command stands still. At a terminal the shell shall see that, so bidlock stops with
-    /// it, and continues it when it is continued itself.
-    async fn follow_into_stop(&mut self, signal: Signal, signals: &mut Signals) {
-        let Some(terminal) = &self.terminal else { return };
+    /// it. Returns whether it is for bidlock to continue the command.
+    async fn follow_into_stop(&self, signal: Signal, signals: &mut Signals) -> bool {
+        let Some(terminal) = &self.terminal else { return false };
         if self.stopping.is_some() {
-            self.group.signal(Signal::SIGCONT);
-            return;
+            return true;
         }
         let wants_terminal = matches!(signal, Signal::SIGTTIN | Signal::SIGTTOU);
         if !(wants_terminal && terminal.in_front()) {
@@ -291,6 +304,19 @@ impl Child {
         }
         if terminal.in_front() {
             terminal.give(self.pid);
+        }
+        true
+    }
+
+    /// Continues the command, unless it must not run for one more instant: all its time may have
+    /// passed while it stood still.
+    async fn go_on(&mut self, mut kill: Pin<&mut impl Future<Output = Why>>) {
+        if !self.killed
+            && let Poll::Ready(why) =
+                poll_fn(|context| Poll::Ready(kill.as_mut().poll(context))).await
+        {
+            self.kill(why);
+            return;
         }
         self.group.signal(Signal::SIGCONT);
     }

@@ -1,4 +1,6 @@
 use std::fs;
+use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bidlock::{Clock, Moment};
@@ -7,7 +9,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getsid};
 
 /// How long what a command left behind has to end by itself once asked to.
-const LEFT_BEHIND_GRACE: Duration = Duration::from_secs(1);
+pub(super) const LEFT_BEHIND_GRACE: Duration = Duration::from_secs(1);
 /// How long to wait for killed processes to be gone: one in the kernel's hands may take long.
 const KILLED_PATIENCE: Duration = Duration::from_secs(2);
 /// How often to look whether the group is gone: nothing tells when a grandchild ends.
@@ -36,22 +38,19 @@ impl Group {
     }
 
     /// Ends what is left of the group after its leader ended: asks, waits, kills.
-    pub(super) async fn end(
+    ///
+    /// When `kill` resolves there is no more to wait for. It is not asked where `killed` is set
+    /// from the start.
+    pub(super) async fn end<T>(
         &self,
         clock: &dyn Clock,
-        asked_at: Option<Moment>,
+        mut until: Moment,
         mut killed: bool,
-        grace: Duration,
+        mut kill: Pin<&mut impl Future<Output = T>>,
     ) {
         if !self.has_members() {
             return;
         }
-        let now = clock.now();
-        let mut until = match asked_at {
-            _ if killed => now,
-            Some(asked_at) => asked_at + grace,
-            None => now + LEFT_BEHIND_GRACE.min(grace),
-        };
         // What was asked in another way, such as by SIGHUP under nohup, may not have listened.
         self.signal(Signal::SIGTERM);
         self.signal(Signal::SIGCONT);
@@ -67,7 +66,11 @@ impl Group {
                 }
                 self.signal(Signal::SIGKILL);
             }
-            clock.sleep_until(clock.now() + LOOK_INTERVAL).await;
+            tokio::select! {
+                biased;
+                _ = &mut kill, if !killed => until = clock.now(),
+                () = clock.sleep_until(clock.now() + LOOK_INTERVAL) => {}
+            }
             if !self.has_members() {
                 return;
             }

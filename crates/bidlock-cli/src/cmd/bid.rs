@@ -1,11 +1,12 @@
 mod report;
 
-use std::future::{Future, pending};
+use std::future::{pending, poll_fn};
 use std::path::Path;
+use std::task::Poll;
 use std::time::Duration;
 
 use bidlock::ledger::{Fingerprint, Outcome};
-use bidlock::{Begin, BidGuard, BidOptions, Label, OpenBid, Ttl};
+use bidlock::{Begin, BidGuard, BidOptions, Clock, Label, Moment, OpenBid, Ttl};
 
 use super::context::{Context, interrupted, wait_of};
 use crate::args::BidArgs;
@@ -120,8 +121,7 @@ async fn submit(
     // At the send-by the posting may go to another bidder: nothing of the command may run then.
     let send_by = bid.submission().deadline();
     let ask_at = send_by - STOP_LEAD_MAX.min(timeout / 10);
-    let stop = at(clock.sleep_until(ask_at));
-    let kill = at(clock.sleep_until(send_by));
+    let (stop, kill) = (at(&*clock, ask_at), at(&*clock, send_by));
     let ended = child.wait(signals, stop, kill).await;
     let outcome = match &ended {
         Ok(ended) => outcome_of(ended),
@@ -135,9 +135,15 @@ async fn submit(
     }
 }
 
-async fn at(moment: impl Future<Output = ()>) -> Why {
-    moment.await;
-    Why::Deadline
+/// Resolves at this moment. A bidlock that was stopped meanwhile finds it over at its first look,
+/// though its timers have yet to notice.
+async fn at(clock: &dyn Clock, moment: Moment) -> Why {
+    let mut timer = clock.sleep_until(moment);
+    poll_fn(|context| match timer.as_mut().poll(context) {
+        Poll::Pending if clock.now() < moment => Poll::Pending,
+        _ => Poll::Ready(Why::Deadline),
+    })
+    .await
 }
 
 /// What came up between the start of the attempt and that of the command.

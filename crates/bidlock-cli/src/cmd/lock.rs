@@ -1,3 +1,5 @@
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
 use std::time::Duration;
 
 use bidlock::{Label, Lease, LossReason, Moment, Ttl};
@@ -134,7 +136,14 @@ async fn endangered(lease: &Lease, hold_until: Option<Moment>, context: &Context
 
 /// Resolves when the command must not run for one more instant.
 async fn gone(lease: &Lease, context: &Context) -> Why {
-    let reason = lease.lost().await;
+    let mut lost = pin!(lease.lost());
+    let reason = poll_fn(|context| {
+        // A bidlock that was stopped meanwhile finds the loss here, before its timers do: a check
+        // that fails resolves `lost`.
+        drop(lease.check());
+        lost.as_mut().poll(context)
+    })
+    .await;
     if matches!(reason, LossReason::Revoked | LossReason::MaxHold) {
         // The store keeps the key for the lease that it promised, of which at least half is
         // left: the command may use it to stop.

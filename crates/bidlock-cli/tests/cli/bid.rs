@@ -121,3 +121,19 @@ fn results_are_objects_for_programs() {
     assert_eq!((broken.code, object["kind"].as_str()), (2, Some("invalid")));
     assert_eq!(object["retryable"].as_bool(), Some(false));
 }
+
+#[test]
+fn what_the_command_leaves_behind_does_not_outlive_the_send_by() {
+    let user = User::new();
+    let script = "date -d \"$BIDLOCK_SEND_BY\" +%s%N > send_by; \
+                  sh -c 'trap \"\" TERM; echo $$ > child; \
+                  while :; do date +%s%N > beat; mv beat beats; sleep 0.02; done' & \
+                  trap 'exit 0' TERM; wait";
+    let ran = user.run(&["bid", "upwork", "j", "--submit-timeout", "2s", "--", "sh", "-c", script]);
+    assert_eq!(ran.code, 11, "{ran:?}");
+    assert!(!crate::runs(&user.path("child")));
+    let send_by: u128 = fs::read_to_string(user.path("send_by")).unwrap().trim().parse().unwrap();
+    // The kill itself takes its time on a busy machine; what is tried here is seconds.
+    let last = crate::lock::last_beat(&user);
+    assert!(last < send_by + 500_000_000, "{last} against {send_by}");
+}

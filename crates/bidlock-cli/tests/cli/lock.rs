@@ -131,3 +131,29 @@ fn a_waiter_that_stood_still_past_its_turn_sends_nothing() {
     assert!(ended.code == 75 || ended.code == 76, "{ended:?}");
     assert!(!user.path("ran").exists());
 }
+
+/// A command whose leader ends when it is asked to, and leaves a child that does not listen; the
+/// child notes in `beats` that it still runs.
+const LEAVES_A_STUBBORN_CHILD: &str = "sh -c 'trap \"\" TERM; echo $$ > child; \
+     while :; do date +%s%N > beat; mv beat beats; sleep 0.02; done' & \
+     trap 'exit 0' TERM; until test -s child; do sleep 0.01; done; echo ready; wait";
+
+/// When the stubborn child last ran, in nanoseconds since 1970.
+pub(crate) fn last_beat(user: &User) -> u128 {
+    fs::read_to_string(user.path("beats")).unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn what_the_command_leaves_behind_does_not_outlive_the_lease() {
+    let user = User::new();
+    let words = ["lock", "--key", "n", "--ttl", "1s", "--max-hold", "1s", "--", "sh", "-c"];
+    let holder = user.until_ready(&[&words[..], &[LEAVES_A_STUBBORN_CHILD]].concat());
+    let next = user.run(&["lock", "--key", "n", "--wait", "20s", "date", "+%s%N"]);
+    assert_eq!(next.code, 0, "{next:?}");
+    let ended = holder.end();
+    assert_eq!(ended.code, 76, "{ended:?}");
+    assert!(!crate::runs(&user.path("child")));
+    let began: u128 = next.stdout.trim().parse().unwrap();
+    // I2: of two under one lock, one has ended before the other begins.
+    assert!(last_beat(&user) < began, "{} >= {began}", last_beat(&user));
+}

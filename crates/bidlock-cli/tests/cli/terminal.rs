@@ -50,3 +50,23 @@ fn the_command_has_the_terminal_and_the_shell_gets_it_back() {
     let piped = lines.iter().find(|line| line.starts_with("piped")).unwrap();
     assert!(!piped.contains('+'), "the other program of the pipe keeps the terminal: {shown}");
 }
+
+#[test]
+fn a_command_that_stood_still_past_its_lease_is_not_continued() {
+    let user = User::new();
+    // Many to be continued at once, and again and again: one would be quick enough to go on.
+    for _ in 0..5 {
+        let shown = on_a_terminal(
+            &user,
+            "worker='kill -TSTP $$; echo x >> resumed'\n\
+             $B -q lock --key k --ttl 500ms -n -- bash -c \
+             \"for n in 1 2 3 4; do bash -c '$worker' & done; $worker\"\n\
+             echo stopped with $?\n\
+             until $B -q lock -n --key k true 2> /dev/null; do :; done\n\
+             fg > /dev/null\n\
+             echo ended with $?\n",
+        );
+        assert!(shown.contains("stopped with 148") && shown.contains("ended with 76"), "{shown}");
+        assert!(!user.path("resumed").exists(), "it went on: {shown}");
+    }
+}
