@@ -126,6 +126,12 @@ impl Belief {
         self.hold_until.map_or(self.until, |end| end.min(self.until))
     }
 
+    /// When the last promise of the store ends, whatever caps the belief.
+    #[must_use]
+    pub const fn promised_until(&self) -> Moment {
+        self.until
+    }
+
     /// When to renew: a third into the promise.
     #[must_use]
     pub fn renew_at(&self) -> Moment {

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
-use bidlock::ledger::{Ledger, OperatorNote, Outcome, Resolution, Verdict};
+use bidlock::ledger::{Ledger, OperatorNote, Outcome, Resolution, ResolveRequest, Verdict};
 use bidlock::{BidGuard, BidOptions, Key, Locker, Placement};
 
 #[tokio::main(flavor = "current_thread")]
@@ -23,17 +23,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // From now on nobody bids on the posting …
     let again = guard.place(&posting, &options, |_| async { unreachable!() }).await?;
-    assert!(matches!(again, Placement::Not(Verdict::InDoubt(_))));
+    let Placement::Not(again) = again else { return Err("bid on twice".into()) };
+    assert!(matches!(again, Verdict::InDoubt(_)));
 
-    // … until somebody has looked there, not before the send-by of the attempt.
-    let note = OperatorNote {
-        actor: "ops".to_owned(),
-        because: "the marketplace shows bid 4711".to_owned(),
+    // … until somebody has looked there. A bid that was found is proof. «Not sent» would have to
+    // wait for the send-by, and for the time that the marketplace may take to show a bid.
+    let request = ResolveRequest {
+        attempt: again.attempt().map(|attempt| attempt.id),
+        resolution: Resolution::Placed { reference: Some("4711".to_owned()) },
+        note: OperatorNote {
+            actor: "ops".to_owned(),
+            because: "the marketplace shows bid 4711".to_owned(),
+        },
+        visibility_lag: Duration::from_mins(10),
     };
-    let found = Resolution::Placed { reference: Some("4711".to_owned()) };
-    let clock = &guard.locker().platform().clock;
-    clock.sleep_until(clock.now() + Duration::from_millis(150)).await;
-    let attempt = ledger.resolve(&posting, &found, &note, Duration::ZERO).await?;
+    let attempt = ledger.resolve(&posting, &request).await?;
     println!("{}: {:?}", attempt.state, attempt.reference);
     for entry in ledger.history(&posting).await? {
         println!("{} by {}", entry.event, entry.by);

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bidlock_core::{
-    AcquireRequest, Attempt, BackendError, Backoff, Belief, FencingToken, Holder, Key, Label,
-    LeaseId, Moment, Ttl, limits, spread,
+    AcquireRequest, Attempt, BackendError, Backoff, Belief, FencingToken, Holder, InvalidValue,
+    Key, Label, LeaseId, LossReason, Moment, Op, Ttl, limits, spread,
 };
 
 use crate::Error;
+use crate::held::{Grant, class};
 use crate::inbox::Seat;
 use crate::inner::{Inner, request_timeout};
-use crate::lease::{Grant, Lease, class};
+use crate::lease::Lease;
 use crate::observe::{AcquireOutcome, Event, WakeSource};
 
 /// How long a call may wait for a key.
@@ -57,9 +58,9 @@ impl Acquire {
         Self { inner, key, wait, ttl, max_hold: None, label: None, renews: true }
     }
 
-    /// Waits so long at most; 10 s by default.
+    /// Waits so long at most; 10 s by default. A wait of zero is [`Wait::No`].
     pub fn wait(mut self, wait: Wait) -> Self {
-        self.wait = wait;
+        self.wait = if wait == Wait::For(Duration::ZERO) { Wait::No } else { wait };
         self
     }
 
@@ -69,7 +70,7 @@ impl Acquire {
         self
     }
 
-    /// Loses the lease after so long, renewed or not; unbounded by default.
+    /// Loses the lease after so long, renewed or not: 100 ms at least, unbounded by default.
     pub fn max_hold(mut self, max_hold: Duration) -> Self {
         self.max_hold = Some(max_hold);
         self
@@ -88,6 +89,10 @@ impl Acquire {
     }
 
     async fn run(self) -> Result<Lease, Error> {
+        if let Some(max_hold) = self.max_hold.filter(|max_hold| *max_hold < limits::TTL_MIN) {
+            let why = "a lease is held for 100ms at least";
+            return Err(InvalidValue::new("max_hold", format!("{max_hold:?}"), why).into());
+        }
         let started = self.inner.clock().now();
         let id = self.inner.identity.sibling(&*self.inner.platform.rng);
         let seat = self.inner.inbox.wait(&id);
@@ -97,11 +102,12 @@ impl Acquire {
                 Wait::For(length) => Some(started + length),
                 Wait::Forever => None,
             },
-            claim: Claim { request: self, id, sent: None, unanswered: None, settled: false },
+            claim: Claim { request: self, id, sent: None, unanswered: None, may_have: false },
             seat,
             started,
             attempts: 0,
-            last_holder: None,
+            last: None,
+            reported: false,
         };
         let done = waiting.until_granted().await;
         let outcome = match &done {
@@ -133,22 +139,18 @@ struct Claim {
     sent: Option<Moment>,
     /// Until when a request without an answer may still be carried out.
     unanswered: Option<Moment>,
-    settled: bool,
+    /// Whether the store may have given it the key or a place.
+    may_have: bool,
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if self.settled {
-            return;
-        }
         let inner = &self.request.inner;
-        inner.inbox.leave(&self.id);
-        if let Some(sent) = self.sent {
-            // Whatever was granted ends by itself after its TTL, a place in the queue after its
-            // own lease: no release is of use after both.
-            let until = sent + self.request.ttl.get().max(limits::WAITER_LEASE);
-            inner.give_up(self.request.key.clone(), self.id.clone(), until, self.unanswered);
-        }
+        let Some(sent) = self.sent.filter(|_| self.may_have) else { return };
+        // Whatever was granted ends by itself after its TTL, a place in the queue after its own
+        // lease: no release is of use after both.
+        let until = sent + self.request.ttl.get().max(limits::WAITER_LEASE);
+        inner.give_up(self.request.key.clone(), self.id.clone(), until, self.unanswered);
     }
 }
 
@@ -160,14 +162,19 @@ struct Waiting {
     /// When the wait is over; never for one without end.
     ends: Option<Moment>,
     attempts: u32,
-    last_holder: Option<(Holder, Duration)>,
+    /// What the store said last, other than yes.
+    last: Option<Last>,
+    reported: bool,
+}
+
+enum Last {
+    Held(Holder, Duration),
+    Failed(BackendError),
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if self.attempts != u32::MAX {
-            self.report(AcquireOutcome::Cancelled);
-        }
+        self.report(AcquireOutcome::Cancelled);
     }
 }
 
@@ -182,29 +189,25 @@ impl Waiting {
             let look = match self.ask().await {
                 Ok(Attempt::Granted { token }) => match self.granted(token) {
                     Some(lease) => return Ok(lease),
-                    None => LookAt(self.now()),
+                    None => self.too_slow(),
                 },
                 Ok(Attempt::Held { holder, remaining, ahead }) => {
                     store.reset();
                     let look = self.held(&mut foreign, &holder, remaining, ahead);
-                    self.last_holder = Some((holder, remaining));
+                    self.last = Some(Last::Held(holder, remaining));
                     look
                 }
-                Err(failed) if failed.is_retryable() && self.has_time() => {
-                    tracing::debug!(key = %self.claim.request.key, error = %failed, "asking again");
-                    let look = LookAt(self.now() + store.pause(&*self.inner().platform.rng));
-                    if self.is_over_at(look.0) {
-                        self.pause_until(look.0).await;
-                        return Err(failed.into());
-                    }
-                    look
+                Err(failed) if failed.is_retryable() => {
+                    let key = &self.claim.request.key;
+                    tracing::debug!(%key, error = %failed, "the store gave no answer");
+                    self.last = Some(Last::Failed(failed));
+                    LookAt(self.now() + store.pause(&*self.inner().platform.rng))
                 }
-                Err(failed) => return Err(failed.into()),
+                Err(refused) => return Err(refused.into()),
             };
-            if !self.has_time() {
-                return Err(self.out_of_time());
-            }
-            if let Some(lease) = self.news_until(look.0).await {
+            if self.has_time()
+                && let Some(lease) = self.news_until(look.0).await
+            {
                 return Ok(lease);
             }
             if !self.has_time() {
@@ -213,33 +216,52 @@ impl Waiting {
         }
     }
 
+    /// A grant whose answer took longer than it lasts is none.
+    fn too_slow(&mut self) -> LookAt {
+        self.last = Some(Last::Failed(BackendError::Unknown {
+            op: Op::Acquire,
+            key: Some(self.claim.request.key.clone()),
+            endpoint: self.inner().backend.endpoint().clone(),
+            source: "its answer took longer than the lease lasts".into(),
+        }));
+        LookAt(self.now())
+    }
+
     /// Sends one request.
     async fn ask(&mut self) -> Result<Attempt, BackendError> {
         /// A call may end this much after its wait budget (R17: 50 ms).
         const GRACE: Duration = Duration::from_millis(40);
+        /// One request without a wait takes this long at most.
+        const AT_ONCE: Duration = Duration::from_secs(2);
         let inner = Arc::clone(self.inner());
         let request = &self.claim.request;
+        let waits = request.wait != Wait::No;
         let sent = inner.clock().now();
-        let mut within = request_timeout(request.ttl);
         let left = self.ends.map_or(limits::WAITER_LEASE, |ends| ends.since(sent));
-        if request.wait != Wait::No {
-            within = within.min(left + GRACE);
-        }
+        let most = if waits { left + GRACE } else { AT_ONCE };
+        let within = request_timeout(request.ttl).min(most);
         let request = AcquireRequest {
             key: request.key.clone(),
             lease: self.claim.id.clone(),
             ttl: request.ttl,
             label: request.label.clone(),
-            wait: (request.wait != Wait::No).then_some(left),
+            wait: waits.then_some(left),
             within,
         };
         self.attempts += 1;
+        let earlier = (self.claim.unanswered, self.claim.may_have);
         self.claim.sent = Some(sent);
-        let earlier = self.claim.unanswered.replace(sent + within);
+        self.claim.unanswered = Some(sent + within);
+        self.claim.may_have = true;
         let answer = inner.acquire(&request).await;
-        if !answer.as_ref().is_err_and(BackendError::may_have_applied) {
-            self.claim.unanswered = earlier.filter(|deadline| *deadline > inner.clock().now());
+        match &answer {
+            Err(failed) if failed.may_have_applied() => return answer,
+            // Nothing was done by this one, or nothing is kept of it.
+            Err(_) => self.claim.may_have = earlier.1,
+            Ok(Attempt::Held { .. }) => self.claim.may_have = waits || earlier.0.is_some(),
+            Ok(Attempt::Granted { .. }) => {}
         }
+        self.claim.unanswered = earlier.0.filter(|deadline| *deadline > inner.clock().now());
         answer
     }
 
@@ -258,7 +280,8 @@ impl Waiting {
             None => belief,
         };
         belief.check(now).ok()?;
-        self.claim.settled = true;
+        // From here on the lease gives back what was granted.
+        self.claim.may_have = false;
         let grant = Grant {
             key: request.key.clone(),
             id: self.claim.id.clone(),
@@ -267,8 +290,10 @@ impl Waiting {
             renews: request.renews,
             belief,
             confirmed,
+            unanswered: self.claim.unanswered,
         };
-        tracing::debug!(key = %request.key, token = token.get(), "acquired");
+        tracing::debug!(key = %request.key, lease = %self.claim.id, token = token.get(),
+            waited_ms = now.since(self.started).as_millis(), "acquired");
         Some(Lease::begin(&request.inner, grant))
     }
 
@@ -303,31 +328,29 @@ impl Waiting {
         self.lease(token, Belief::pushed(self.now(), until), false)
     }
 
-    async fn pause_until(&self, at: Moment) {
-        let at = self.ends.map_or(at, |ends| ends.min(at));
-        self.inner().clock().sleep_until(at).await;
-    }
-
+    /// What to say when there is no more time: what the store said last.
     fn out_of_time(&mut self) -> Error {
         let key = self.claim.request.key.clone();
-        let (holder, remaining) =
-            self.last_holder.take().unwrap_or((Holder::foreign("nobody known"), Duration::ZERO));
-        let holder = Box::new(holder);
-        if self.claim.request.wait == Wait::No {
-            // Without a wait there is no place in the queue, and the answer said no grant.
-            self.claim.settled = self.claim.unanswered.is_none();
-            self.inner().inbox.leave(&self.claim.id);
-            return Error::Held { key, holder, remaining };
+        let waited = self.now().since(self.started);
+        match self.last.take() {
+            Some(Last::Failed(failed)) => failed.into(),
+            Some(Last::Held(holder, remaining)) => {
+                tracing::info!(%key, %holder, remaining_ms = remaining.as_millis(),
+                    waited_ms = waited.as_millis(), "held by another");
+                let holder = Box::new(holder);
+                if self.claim.request.wait == Wait::No {
+                    Error::Held { key, holder, remaining }
+                } else {
+                    Error::TimedOut { key, holder, remaining, waited }
+                }
+            }
+            // Every round ends with one of both.
+            None => Error::lost(&key, LossReason::Expired),
         }
-        Error::TimedOut { key, holder, remaining, waited: self.now().since(self.started) }
     }
 
     fn has_time(&self) -> bool {
         self.ends.is_none_or(|ends| self.now() < ends)
-    }
-
-    fn is_over_at(&self, at: Moment) -> bool {
-        self.ends.is_some_and(|ends| ends <= at)
     }
 
     fn now(&self) -> Moment {
@@ -338,11 +361,16 @@ impl Waiting {
         &self.claim.request.inner
     }
 
-    /// Tells of the end, once.
+    /// Tells of the end, once; what is still taken goes back when the claim is dropped.
     fn report(&mut self, outcome: AcquireOutcome) {
-        let attempts = std::mem::replace(&mut self.attempts, u32::MAX);
+        if std::mem::replace(&mut self.reported, true) {
+            return;
+        }
+        if outcome != AcquireOutcome::Acquired {
+            self.inner().inbox.leave(&self.claim.id);
+        }
         let waited = self.now().since(self.started);
-        let class = class(&self.claim.request.key);
+        let (class, attempts) = (class(&self.claim.request.key), self.attempts);
         self.inner().observe(&Event::Acquire { class, outcome, waited, attempts });
     }
 }

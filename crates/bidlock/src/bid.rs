@@ -3,8 +3,9 @@ mod open;
 mod options;
 mod submission;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
+use std::task::Poll;
 
 use bidlock_core::Key;
 use bidlock_ledger::{
@@ -12,7 +13,8 @@ use bidlock_ledger::{
 };
 
 use crate::Error;
-use crate::lease::{Lease, class};
+use crate::held::class;
+use crate::lease::Lease;
 use crate::locker::Locker;
 use crate::observe::{BidOutcome, Event};
 use attempt::{Attempt, Phase};
@@ -100,16 +102,10 @@ impl BidGuard {
             Begin::Not(verdict) => return Ok(Placement::Not(verdict)),
         };
         let submission = bid.submission().clone();
-        let clock = Arc::clone(&submission.clock);
         let outcome = if submission.left().is_zero() {
             Outcome::NotSent { reason: Some("its send-by had passed before it began".into()) }
         } else {
-            let send_by = clock.sleep_until(submission.deadline);
-            tokio::select! {
-                biased;
-                outcome = submit(submission) => outcome,
-                () = send_by => Outcome::Unknown { reason: Some("stopped at its send-by".into()) },
-            }
+            until_send_by(&submission, submit(submission.clone())).await
         };
         bid.finish(outcome).await
     }
@@ -123,6 +119,20 @@ impl BidGuard {
     /// # Cancel safety
     /// As [`BidGuard::place`].
     pub async fn begin(&self, key: &Key, options: &BidOptions) -> Result<Begin, Error> {
+        let begun = self.try_begin(key, options).await;
+        if let Err(failed) = &begun {
+            self.observe(
+                key,
+                match failed {
+                    Error::Store(_) | Error::Ledger(_) | Error::Config(_) => BidOutcome::Failed,
+                    _ => BidOutcome::NoLock,
+                },
+            );
+        }
+        begun
+    }
+
+    async fn try_begin(&self, key: &Key, options: &BidOptions) -> Result<Begin, Error> {
         let verdict = self.ledger.should_bid(key, &options.freshness).await?;
         if !matches!(verdict, Verdict::Yes | Verdict::InProgress(_)) {
             return Ok(self.not(key, verdict));
@@ -190,7 +200,8 @@ impl BidGuard {
 
     fn not(&self, key: &Key, verdict: Verdict) -> Begin {
         let outcome = match verdict {
-            Verdict::InDoubt(_) | Verdict::InProgress(_) => BidOutcome::InDoubt,
+            Verdict::InDoubt(_) => BidOutcome::InDoubt,
+            Verdict::InProgress(_) => BidOutcome::InProgress,
             Verdict::Stale { .. } => BidOutcome::Stale,
             _ => BidOutcome::AlreadyDecided,
         };
@@ -201,4 +212,19 @@ impl BidGuard {
     fn observe(&self, key: &Key, outcome: BidOutcome) {
         self.locker.inner().observe(&Event::Bid { class: class(key), outcome });
     }
+}
+
+/// Polls a submission until it says how it went, and never once its send-by has passed.
+async fn until_send_by(submission: &Submission, submit: impl Future<Output = Outcome>) -> Outcome {
+    let mut submit = std::pin::pin!(submit);
+    let mut send_by = submission.clock.sleep_until(submission.deadline);
+    poll_fn(|context| {
+        if submission.left().is_zero() || send_by.as_mut().poll(context).is_ready() {
+            let reason = Some("stopped at its send-by".into());
+            // Not its own word: what it has spawned may still be sending (L6).
+            return Poll::Ready(Outcome::GivenUp { reason });
+        }
+        submit.as_mut().poll(context)
+    })
+    .await
 }

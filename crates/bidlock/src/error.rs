@@ -49,12 +49,6 @@ pub enum Error {
         /// The highest token that the ledger knows.
         seen: FencingToken,
     },
-    /// The locker was closed.
-    #[error("{key}: the locker is closed")]
-    Closed {
-        /// What was asked for.
-        key: Key,
-    },
     /// The lock store gave no answer, or refused.
     #[error(transparent)]
     Store(#[from] BackendError),
@@ -83,7 +77,7 @@ impl Error {
             }
             Self::Store(source) => source.is_retryable(),
             Self::Ledger(source) => source.is_retryable(),
-            Self::Closed { .. } | Self::Invalid(_) | Self::Config(_) => false,
+            Self::Invalid(_) | Self::Config(_) => false,
         }
     }
 }

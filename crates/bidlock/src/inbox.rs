@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use bidlock_core::{FencingToken, LeaseId, Listener, Moment, Wake};
 use tokio::sync::Notify;
 
-use crate::lease::Held;
+use crate::held::Held;
 
 /// The leases of one locker that wait or are held.
 #[derive(Debug, Default)]
@@ -70,9 +70,8 @@ impl Listener for Inbox {
             match slots.get(&wake.lease.unique()) {
                 None => return false,
                 Some(Slot::Waiting(seat)) => {
-                    if wake.grant.is_some() {
-                        *lock(&seat.grant) = wake.grant;
-                    }
+                    // A later hint without a grant takes back an earlier one: look first.
+                    *lock(&seat.grant) = wake.grant;
                     seat.bell.notify_one();
                     return true;
                 }

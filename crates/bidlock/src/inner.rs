@@ -1,4 +1,5 @@
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -94,8 +95,12 @@ impl Inner {
         &*self.platform.clock
     }
 
+    /// Tells the observer; its panic is its own, and costs no lease (R7).
     pub(crate) fn observe(&self, event: &Event<'_>) {
-        self.observer.on(event);
+        let told = catch_unwind(AssertUnwindSafe(|| self.observer.on(event)));
+        if told.is_err() {
+            tracing::error!(?event, "the observer panicked");
+        }
     }
 
     /// Runs a task on the background thread; [`Locker::close`] waits for it.
@@ -171,16 +176,25 @@ impl Inner {
         });
     }
 
-    async fn deliver_release(&self, key: &Key, lease: &LeaseId, until: Moment) {
+    /// Releases until the store has answered, will not, or the lease has ended by itself.
+    pub(crate) async fn deliver_release(
+        &self,
+        key: &Key,
+        lease: &LeaseId,
+        until: Moment,
+    ) -> Option<Ownership> {
         let mut backoff = Backoff::store();
-        while let Err(failed) = self.release(key, lease).await {
-            let now = self.clock().now();
-            let pause = backoff.pause(&*self.platform.rng);
-            if now + pause >= until {
-                tracing::warn!(%key, %lease, error = %failed, "release given up: the TTL ends it");
-                return;
+        loop {
+            let failed = match self.release(key, lease).await {
+                Ok(ownership) => return Some(ownership),
+                Err(failed) => failed,
+            };
+            let again = self.clock().now() + backoff.pause(&*self.platform.rng);
+            if again >= until || !failed.is_retryable() {
+                tracing::warn!(%key, %lease, error = %failed, "not released: the TTL ends it");
+                return None;
             }
-            self.clock().sleep_until(now + pause).await;
+            self.clock().sleep_until(again).await;
         }
     }
 }

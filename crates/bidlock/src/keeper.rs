@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, Weak};
 use bidlock_core::{Clock, Moment, Platform};
 use tokio::sync::Notify;
 
+use crate::held::Held;
 use crate::inbox::lock;
-use crate::lease::Held;
 
 /// The plan of what is due when.
 #[derive(Debug, Default)]

@@ -1,5 +1,6 @@
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
+use std::task::Poll;
 
 use bidlock_core::{
     Browse, Endpoint, Health, Key, LeaseId, Ownership, Platform, Prefix, RenewRequest, Renewal,
@@ -9,7 +10,7 @@ use bidlock_core::{
 use crate::acquire::Acquire;
 use crate::builder::Builder;
 use crate::inner::{Inner, request_timeout};
-use crate::lease::Lease;
+use crate::lease::{Lease, LeaseView};
 use crate::{Error, Wait};
 
 /// Takes locks of one store. Cheap to clone; clones share one connection.
@@ -91,20 +92,31 @@ impl Locker {
         Fut: Future<Output = T>,
     {
         let lease = acquire.await?;
-        let view = LeaseView { key: lease.key().clone(), token: lease.token().get() };
-        let done = tokio::select! {
-            biased;
-            reason = lease.lost() => Err(reason),
-            done = work(view) => Ok(done),
+        let done = {
+            let mut work = std::pin::pin!(work(lease.view()));
+            let mut lost = std::pin::pin!(lease.lost());
+            poll_fn(|context| {
+                // Looked at before each step of the work: after a suspend it runs no further (R1).
+                if lease.check().is_err()
+                    && let Poll::Ready(reason) = lost.as_mut().poll(context)
+                {
+                    return Poll::Ready(Err(reason));
+                }
+                if let Poll::Ready(done) = work.as_mut().poll(context) {
+                    return Poll::Ready(Ok(done));
+                }
+                lost.as_mut().poll(context).map(Err)
+            })
+            .await
         };
         match done {
+            Err(reason) => Err(Error::lost(lease.key(), reason)),
             Ok(done) => {
                 if let Err(failed) = lease.release().await {
                     tracing::warn!(error = %failed, "release after the work was done");
                 }
                 Ok(done)
             }
-            Err(reason) => Err(Error::lost(lease.key(), reason)),
         }
     }
 
@@ -178,34 +190,14 @@ impl Locker {
         &self.inner.platform
     }
 
-    /// Waits until what was dropped is released and nothing runs in the background any more.
-    /// Leases that are held stay held: release or drop them first.
+    /// Waits until what was dropped is released: before the process ends, so that no key stays
+    /// held for its TTL. Leases that are held stay held: release or drop them first. With a store
+    /// that gives no answer, this takes up to the rest of the longest lease: put a bound on it.
     ///
     /// # Cancel safety
     /// The background work goes on.
     pub async fn close(&self) {
         self.inner.idle().await;
-    }
-}
-
-/// What guarded work may know of its lease.
-#[derive(Debug, Clone)]
-pub struct LeaseView {
-    key: Key,
-    token: u64,
-}
-
-impl LeaseView {
-    /// What is held.
-    #[must_use]
-    pub fn key(&self) -> &Key {
-        &self.key
-    }
-
-    /// The fencing token of the grant.
-    #[must_use]
-    pub const fn token(&self) -> u64 {
-        self.token
     }
 }
 

@@ -2,6 +2,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use bidlock_core::LossReason;
+use bidlock_ledger::{Recorded, State};
 
 /// How an acquire ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,7 +38,7 @@ pub enum ReleaseOutcome {
     Released,
     /// The key was not the lease's any more.
     NotOwner,
-    /// The store gave no answer; the lease ends with its TTL.
+    /// The store gave no answer for as long as the lease lasted: its TTL ended it.
     Failed,
 }
 
@@ -57,10 +58,31 @@ pub enum BidOutcome {
     AlreadyDecided,
     /// In doubt before: nothing was done.
     InDoubt,
+    /// Somebody else is at it: nothing was done.
+    InProgress,
+    /// The lock was not to be had, or lost before the start: nothing was sent.
+    NoLock,
+    /// A store gave no answer.
+    Failed,
     /// Seen too long ago: nothing was done.
     Stale,
     /// An outcome that came after its attempt was closed.
     Late,
+}
+
+impl BidOutcome {
+    /// How an attempt stands after its outcome was recorded.
+    pub(crate) const fn of(recorded: &Recorded) -> Self {
+        if let Recorded::Late(_) = recorded {
+            return Self::Late;
+        }
+        match recorded.attempt().state {
+            State::Placed | State::Withdrawn => Self::Placed,
+            State::Refused => Self::Refused,
+            State::Abandoned => Self::NotSent,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// Something that happened, for metrics. None of them names a key: `class` is the marketplace,
@@ -127,7 +149,8 @@ pub enum Event<'a> {
     },
 }
 
-/// Hears of everything that happens, to count it. Called in line: it must not block.
+/// Hears of everything that happens, to count it. It is called in line, so it must not block; it
+/// may call back, and its panic is caught.
 pub trait Observer: Debug + Send + Sync + 'static {
     /// Takes note of an event.
     fn on(&self, event: &Event<'_>);

@@ -18,7 +18,7 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Fleet {
     world: World,
     ledger: Ledger,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Fleet {
@@ -27,11 +27,27 @@ impl Fleet {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ledger.db");
         let ledger = Ledger::open_sqlite(&path, &world.platform()).unwrap();
-        Self { world, ledger, _folder: folder }
+        Self { world, ledger, folder }
     }
 
     fn bidder(&self) -> BidGuard {
         BidGuard::new(self.world.locker(), self.ledger.clone())
+    }
+
+    /// Keeps the ledger's file busy until what is returned is dropped.
+    fn busy_ledger(&self) -> rusqlite::Connection {
+        let path = self.folder.path().join("ledger.db");
+        let writer = rusqlite::Connection::open(path).unwrap();
+        writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+        writer
+    }
+
+    async fn until_asked_for_the_lock(&self) {
+        let before = self.world.store.acquires.load(SeqCst);
+        while self.world.store.acquires.load(SeqCst) == before {
+            settle().await;
+        }
+        settle().await;
     }
 
     async fn state(&self, posting: &Key) -> Option<State> {
@@ -146,18 +162,42 @@ async fn a_submission_is_dropped_at_its_send_by_and_blocks_the_posting() {
 
 #[tokio::test]
 async fn a_lease_that_is_lost_before_the_start_sends_nothing() {
-    // P5, R20
+    // P5, R20: the ledger is so slow to reserve that the lease has ended by then.
     let fleet = Fleet::new();
     let guard = fleet.bidder();
-    fleet.world.store.delay_ms.store(0, SeqCst);
-    // The answer of the store is so slow that the lease has ended when it is used.
-    let options = quick().max_hold(Duration::from_nanos(1));
-    fleet.world.machine.clock.tick(Duration::from_millis(1));
-    let never = |_| async { panic!("nothing may be sent without a lease") };
-    let ended = guard.place(&key("a"), &options, never).await;
-    fleet.world.machine.clock.tick(Duration::ZERO);
-    assert!(ended.is_err(), "{ended:?}");
-    assert_ne!(fleet.state(&key("a")).await, Some(State::Started));
+    let writer = fleet.busy_ledger();
+    let bidding = {
+        let guard = guard.clone();
+        let never = |_| async { panic!("nothing may be sent without a lease") };
+        tokio::spawn(async move { guard.place(&key("a"), &quick(), never).await })
+    };
+    fleet.until_asked_for_the_lock().await;
+    fleet.world.store.unreachable.store(true, SeqCst);
+    fleet.world.pass(4 * SECOND).await;
+    drop(writer);
+    let ended = bidding.await.unwrap();
+    assert!(matches!(ended, Err(Error::Lost { .. })), "{ended:?}");
+    assert_eq!(fleet.state(&key("a")).await, Some(State::Abandoned));
+    assert_eq!(fleet.world.seen.count("NoLock"), 1);
+}
+
+#[tokio::test]
+async fn a_posting_that_grew_old_during_the_wait_is_left_alone() {
+    let fleet = Fleet::new();
+    let held = fleet.world.locker().acquire(&key("a")).await.unwrap();
+    let now = fleet.world.machine.clock.wall();
+    let options = quick().wait(Wait::Forever).seen(now, SECOND);
+    let guard = fleet.bidder();
+    let bidding = {
+        let never = |_| async { panic!("stale") };
+        tokio::spawn(async move { guard.place(&key("a"), &options, never).await })
+    };
+    fleet.until_asked_for_the_lock().await;
+    fleet.world.pass(2 * SECOND).await;
+    held.release().await.unwrap();
+    let stale = bidding.await.unwrap().unwrap();
+    assert!(matches!(stale, Placement::Not(Verdict::Stale { .. })), "{stale:?}");
+    assert!(fleet.world.locker().try_acquire(&key("a")).await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -202,16 +242,18 @@ async fn a_bid_that_is_dropped_before_its_start_is_abandoned_and_after_it_unknow
     assert_eq!(fleet.state(&key("a")).await, Some(State::Unknown));
 
     let other = Key::new("fiverr", "b").unwrap();
-    fleet.world.store.hangs.store(true, SeqCst);
+    let writer = fleet.busy_ledger();
     let bidding = {
         let (guard, other) = (guard.clone(), other.clone());
         tokio::spawn(async move { guard.begin(&other, &quick()).await.map(drop) })
     };
-    settle().await;
+    fleet.until_asked_for_the_lock().await;
     bidding.abort();
-    fleet.world.store.hangs.store(false, SeqCst);
-    tokio::join!(guard.locker().close(), fleet.world.pass(6 * SECOND));
-    assert_ne!(fleet.state(&other).await, Some(State::Started));
+    settle().await;
+    drop(writer);
+    guard.locker().close().await;
+    let state = fleet.state(&other).await;
+    assert!(matches!(state, None | Some(State::Abandoned)), "{state:?}");
     let again = guard.place(&other, &quick(), |_| async { placed() }).await.unwrap();
     assert!(matches!(again, Placement::Recorded(_)), "{again:?}");
 }
@@ -240,8 +282,13 @@ async fn an_outcome_that_comes_after_its_attempt_was_closed_is_kept_and_told() {
         actor: "ops".to_owned(),
         because: "the marketplace shows no bid".to_owned(),
     };
-    let not_sent = bidlock::ledger::Resolution::NotSent;
-    fleet.ledger.resolve(&key("a"), &not_sent, &note, Duration::ZERO).await.unwrap();
+    let request = bidlock::ledger::ResolveRequest {
+        attempt: Some(bid.submission().attempt()),
+        resolution: bidlock::ledger::Resolution::NotSent { sender_is_gone: false },
+        note,
+        visibility_lag: Duration::ZERO,
+    };
+    fleet.ledger.resolve(&key("a"), &request).await.unwrap();
     let late = bid.finish(placed()).await.unwrap();
     assert!(matches!(late, Placement::Late(_)), "{late:?}");
     let history = fleet.ledger.history(&key("a")).await.unwrap();

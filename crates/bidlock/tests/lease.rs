@@ -209,7 +209,7 @@ async fn guarded_work_gives_its_value_and_the_key_back() {
     let world = World::new();
     let locker = world.locker();
     let done = locker.with_lock(locker.acquire(&key("a")), |lease| async move { lease.token() });
-    assert!(done.await.unwrap() > 0);
+    assert!(done.await.unwrap().get() > 0);
     assert!(locker.try_acquire(&key("a")).await.unwrap().is_some());
 }
 
@@ -242,4 +242,121 @@ async fn a_dropped_release_is_delivered_in_the_background() {
     }
     locker.close().await;
     assert!(locker.try_acquire(&key("a")).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_renewal_that_was_planned_is_not_sent_after_the_release() {
+    // I4: the hint makes a renewal that is on its way to be sent when the lease is given up.
+    let world = World::new();
+    let locker = world.locker();
+    let lease = locker.acquire(&key("a")).ttl(ttl(60_000)).await.unwrap();
+    let operator = locker.revoker().unwrap();
+    operator.revoke(lease.key(), lease.token(), false).await.unwrap();
+    lease.release().await.unwrap();
+    settle().await;
+    assert_eq!(world.store.renewals.load(SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_revocation_during_a_renewal_is_heard_all_the_same() {
+    let world = World::new();
+    let locker = world.locker();
+    let lease = locker.acquire(&key("a")).ttl(ttl(60_000)).await.unwrap();
+    world.store.slow_answers.store(true, SeqCst);
+    world.pass(21 * SECOND).await;
+    assert_eq!(world.store.renewals.load(SeqCst), 1, "carried out, and not yet answered");
+    locker.revoker().unwrap().revoke(lease.key(), lease.token(), false).await.unwrap();
+    world.store.slow_answers.store(false, SeqCst);
+    settle().await;
+    assert_eq!(loss(&lease), Some(LossReason::Revoked));
+}
+
+#[tokio::test]
+async fn an_observer_may_panic_or_call_back_and_costs_no_lease() {
+    // R7
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Debug, Default)]
+    struct Rude(Mutex<Option<bidlock::LeaseView>>);
+    impl bidlock::Observer for Rude {
+        fn on(&self, event: &bidlock::Event<'_>) {
+            if let Some(view) = &*self.0.lock().unwrap() {
+                drop(view.check());
+            }
+            assert!(!matches!(event, bidlock::Event::Lost { .. }), "rude");
+        }
+    }
+    let world = World::new();
+    let rude = Arc::new(Rude::default());
+    let builder = bidlock::Locker::builder().platform(world.platform());
+    let builder = builder.observer(Arc::clone(&rude) as Arc<dyn bidlock::Observer>);
+    let locker = builder.backend(Arc::clone(&world.store) as _).unwrap();
+    let kept = locker.acquire(&key("kept")).ttl(ttl(1_000)).await.unwrap();
+    *rude.0.lock().unwrap() = Some(kept.view());
+    for _ in 0..20 {
+        let acquire = locker.acquire(&key("lost")).ttl(ttl(1_000)).renew(false);
+        let lost = acquire.await.unwrap();
+        world.pass(SECOND).await;
+        assert_eq!(loss(&lost), Some(LossReason::Expired));
+    }
+    assert_eq!(loss(&kept), None);
+    let later = locker.acquire(&key("later")).ttl(ttl(1_000)).await.unwrap();
+    world.pass(5 * SECOND).await;
+    assert_eq!(loss(&later), None);
+}
+
+#[tokio::test]
+async fn a_dropped_lease_is_seen_to_be_released() {
+    // R18
+    let world = World::new();
+    let locker = world.locker();
+    drop(locker.acquire(&key("a")).await.unwrap());
+    locker.close().await;
+    assert_eq!(world.seen.count("outcome: Released"), 1);
+}
+
+#[tokio::test]
+async fn a_release_after_max_hold_goes_on_until_the_store_has_it() {
+    let world = World::new();
+    let locker = world.locker();
+    let acquire = locker.acquire(&key("a")).ttl(ttl(60_000)).max_hold(SECOND);
+    let lease = acquire.await.unwrap();
+    world.pass(SECOND).await;
+    assert_eq!(loss(&lease), Some(LossReason::MaxHold));
+    world.store.unreachable.store(true, SeqCst);
+    drop(lease);
+    world.pass(SECOND).await;
+    world.store.unreachable.store(false, SeqCst);
+    world.pass(2 * SECOND).await;
+    assert!(locker.try_acquire(&key("a")).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_hold_of_no_length_is_refused_before_the_store_is_asked() {
+    let world = World::new();
+    let asked = world.locker().acquire(&key("a")).max_hold(Duration::ZERO).await;
+    assert!(matches!(asked, Err(Error::Invalid(_))), "{asked:?}");
+    assert_eq!(world.store.acquires.load(SeqCst), 0);
+}
+
+#[tokio::test]
+async fn guarded_work_runs_no_further_after_a_suspend() {
+    // R1
+    let world = World::new();
+    let locker = world.locker();
+    let (go_on, wait) = tokio::sync::oneshot::channel();
+    let acquire = locker.acquire(&key("a")).ttl(ttl(3_000));
+    let work = tokio::spawn(async move {
+        let work = |lease: bidlock::LeaseView| async move {
+            wait.await.unwrap();
+            panic!("{:?} is over", lease.key());
+        };
+        locker.with_lock(acquire, work).await
+    });
+    settle().await;
+    // Data and the end of the lease are there at once when the machine wakes.
+    go_on.send(()).unwrap();
+    world.machine.clock.suspend(Duration::from_hours(1));
+    let ended: Result<(), Error> = work.await.unwrap();
+    assert!(matches!(ended, Err(Error::Lost { .. })), "{ended:?}");
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use bidlock_core::{Backoff, LossReason};
 use bidlock_ledger::{AttemptId, LedgerError, Outcome, Recorded, Start, StartRequest, State};
 
-use super::{BidGuard, BidOptions, Placement, Submission};
+use super::{BidGuard, BidOptions, Submission};
 use crate::Error;
 use crate::lease::Lease;
 use crate::observe::BidOutcome;
@@ -34,8 +34,8 @@ pub(super) enum Phase {
 impl Attempt {
     /// The lease, which is there until the attempt is over.
     pub(super) fn lease(&self) -> Result<&Lease, Error> {
-        let key = &self.submission.key;
-        self.lease.as_ref().ok_or_else(|| Error::Closed { key: key.clone() })
+        let gone = || Error::lost(&self.submission.key, LossReason::Expired);
+        self.lease.as_ref().ok_or_else(gone)
     }
 
     /// Starts the attempt: yes is answered once, and from then on its outcome is open (L2).
@@ -88,7 +88,8 @@ impl Attempt {
     pub(super) async fn abandon(&mut self, why: &str) {
         let outcome = Outcome::NotSent { reason: Some(why.to_owned()) };
         if let Err(failed) = self.guard.record(self.submission.attempt, &outcome).await {
-            tracing::warn!(error = %failed, "stays reserved; a later attempt takes it over");
+            let (key, attempt) = (&self.submission.key, self.submission.attempt);
+            tracing::warn!(%key, %attempt, error = %failed, "stays reserved until taken over");
         }
         self.settle().await;
     }
@@ -99,21 +100,11 @@ impl Attempt {
         if let Some(lease) = self.lease.take()
             && let Err(failed) = lease.release().await
         {
-            tracing::warn!(error = %failed, "release of the lock");
+            tracing::debug!(key = %self.submission.key, error = %failed, "release of the lock");
         }
     }
 
-    pub(super) fn observe_end(&self, placement: &Placement) {
-        let outcome = match placement {
-            Placement::Late(_) => BidOutcome::Late,
-            Placement::Not(_) => return,
-            Placement::Recorded(info) => match info.state {
-                State::Placed | State::Withdrawn => BidOutcome::Placed,
-                State::Refused => BidOutcome::Refused,
-                State::Abandoned => BidOutcome::NotSent,
-                _ => BidOutcome::Unknown,
-            },
-        };
+    pub(super) fn observe(&self, outcome: BidOutcome) {
         self.guard.observe(&self.submission.key, outcome);
     }
 
@@ -123,9 +114,16 @@ impl Attempt {
         let (guard, lease) = (self.guard.clone(), self.lease.take());
         let id = self.submission.attempt;
         let inner = Arc::clone(self.guard.locker.inner());
+        let key = self.submission.key.clone();
         inner.spawn(async move {
-            if let Err(failed) = guard.record(id, &outcome).await {
-                tracing::error!(attempt = %id, error = %failed, "outcome not recorded");
+            match guard.record(id, &outcome).await {
+                Ok(recorded) => guard.observe(&key, BidOutcome::of(&recorded)),
+                // The request to reserve it may never have been carried out.
+                Err(Error::Ledger(LedgerError::NotFound { .. })) => {}
+                Err(failed) => {
+                    tracing::error!(%key, attempt = %id, error = %failed, "outcome not recorded");
+                    guard.observe(&key, BidOutcome::Failed);
+                }
             }
             drop(lease);
         });

@@ -4,6 +4,7 @@ use bidlock_ledger::{Outcome, Recorded};
 use super::attempt::{Attempt, Phase};
 use super::{Placement, Submission};
 use crate::Error;
+use crate::observe::BidOutcome;
 
 /// A bid whose submission may be under way. Dropping it records its outcome as unknown.
 #[derive(Debug)]
@@ -43,11 +44,18 @@ impl OpenBid {
     pub async fn finish(mut self, outcome: Outcome) -> Result<Placement, Error> {
         self.outcome = Some(outcome.clone());
         let recorded = self.attempt.guard.record(self.attempt.submission.attempt, &outcome).await;
-        let placement = match recorded? {
+        let recorded = match recorded {
+            Ok(recorded) => recorded,
+            Err(failed) => {
+                self.attempt.observe(BidOutcome::Failed);
+                return Err(failed);
+            }
+        };
+        self.attempt.observe(BidOutcome::of(&recorded));
+        let placement = match recorded {
             Recorded::Written(info) | Recorded::Already(info) => Placement::Recorded(info),
             Recorded::Late(info) => Placement::Late(info),
         };
-        self.attempt.observe_end(&placement);
         self.attempt.settle().await;
         Ok(placement)
     }
@@ -56,8 +64,9 @@ impl OpenBid {
 impl Drop for OpenBid {
     fn drop(&mut self) {
         if self.attempt.phase != Phase::Over {
-            let unknown = Outcome::Unknown { reason: Some("given up after its start".into()) };
-            self.attempt.record_in_background(self.outcome.take().unwrap_or(unknown));
+            // Not the submitter's own word: it may still be sending (L6).
+            let left = Outcome::GivenUp { reason: Some("dropped after its start".into()) };
+            self.attempt.record_in_background(self.outcome.take().unwrap_or(left));
         }
     }
 }

@@ -108,6 +108,8 @@ pub(crate) struct Switched {
     pub(crate) loses_answers: AtomicUsize,
     /// Requests are refused for lack of a right.
     pub(crate) forbidden: AtomicBool,
+    /// Requests are carried out, and answered only when this is switched off.
+    pub(crate) slow_answers: AtomicBool,
     /// How long a request is on its way, in milliseconds.
     pub(crate) delay_ms: AtomicUsize,
     /// News is lost.
@@ -141,6 +143,7 @@ impl Switched {
             unreachable: AtomicBool::new(false),
             loses_answers: AtomicUsize::new(0),
             forbidden: AtomicBool::new(false),
+            slow_answers: AtomicBool::new(false),
             delay_ms: AtomicUsize::new(0),
             deaf: Arc::default(),
             acquires: AtomicUsize::new(0),
@@ -171,6 +174,9 @@ impl Switched {
 
     async fn receive<T>(&self, op: Op, key: &Key, answer: Result<T>) -> Result<T> {
         tokio::task::yield_now().await;
+        while self.slow_answers.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
         let left = self.loses_answers.load(Ordering::SeqCst);
         if left == 0 {
             return answer;
