@@ -53,7 +53,7 @@ fn of_a_hundred_impatient_ones_one_bids_and_the_others_are_busy_or_hear_of_it() 
     let log = SubmissionLog::new(&user.path("sent"));
     // The command goes on until every other one has ended.
     let script = format!("{}; while ! [ -e go ]; do sleep 0.02; done", log.shell_line());
-    let words = ["bid", "upwork", "j", "--wait", "300ms", "--", "sh", "-c", &script];
+    let words = ["bid", "upwork", "j", "--wait", "3s", "--", "sh", "-c", &script];
     let mut all: Vec<Process> = (0..PROCESSES).map(|_| user.start(&words)).collect();
     bidlock_testkit::wait_until("all but one have ended", crate::SOON, || {
         all.iter_mut().map(|one| one.ended().unwrap()).filter(Option::is_none).count() <= 1
