@@ -147,7 +147,7 @@ fn the_payload_is_fingerprinted() {
     let words =
         ["bid", "upwork", "j", "--payload", "bid.json", "--", "sh", "-c", "echo >> bid.json"];
     assert_eq!(user.run(&words).code, 0);
-    // Source: FIPS 180-2, appendix B.1: the digest of "abc". What was there at the start counts.
+    // SHA-256 of "abc": what was there at the start counts.
     let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     assert_eq!(text(&user.bids("j")[0], "payload"), format!("sha256:{digest}"));
     assert_eq!(user.run(&["bid", "upwork", "k", "true"]).code, 0);
