@@ -21,8 +21,11 @@ use crate::{busy, list};
 const BUSY_SLICE: Duration = Duration::from_millis(50);
 /// How long a look at the changes of others may wait for the file.
 const LOOK_WITHIN: Duration = Duration::from_millis(50);
-/// After so many commits the thread brings the log into the file, which waits for the disk.
-const COMMITS_PER_CHECKPOINT: u32 = 400;
+/// After so many commits the thread looks how long the log has become; and when it starts.
+const COMMITS_PER_LOOK: u32 = 400;
+/// From this length on it brings the log into the file, which waits for the disk: as long as
+/// SQLite lets it become by itself.
+const LOG_BYTES_MAX: u64 = 4 << 20;
 
 /// The connection and what belongs to it: whoever has it may serve requests.
 #[derive(Debug)]
@@ -48,7 +51,8 @@ impl Desk {
         opened: Opened,
         watch: Watch,
     ) -> Self {
-        let (commits, thread_wakes) = (0, None);
+        // Many processes that write a little each never come to a look of their own.
+        let (commits, thread_wakes) = (COMMITS_PER_LOOK, None);
         Self { path, durability, world, opened, watch, commits, thread_wakes }
     }
 
@@ -78,16 +82,23 @@ impl Desk {
         if sooner {
             self.thread_wakes = wanted;
         }
-        sooner || self.commits == COMMITS_PER_CHECKPOINT
+        // Not at the start: the thread looks by itself then.
+        sooner || self.commits == COMMITS_PER_LOOK
     }
 
-    /// Brings the log into the file now and then. Only the thread does, since it waits for the
-    /// disk; another process that is reading makes it do less, and the rest comes next time.
+    /// Brings the log into the file when it has become long. Only the thread does, since it waits
+    /// for the disk; another process that is reading makes it do less, and the rest comes next
+    /// time.
     pub(crate) fn tidy_up(&mut self) {
-        if self.commits < COMMITS_PER_CHECKPOINT {
+        if self.commits < COMMITS_PER_LOOK {
             return;
         }
         self.commits = 0;
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        if std::fs::metadata(log).is_ok_and(|log| log.len() < LOG_BYTES_MAX) {
+            return;
+        }
         let sql = "PRAGMA wal_checkpoint(PASSIVE)";
         if let Err(error) = self.opened.connection.query_row(sql, [], |_| Ok(())) {
             tracing::debug!(%error, "checkpoint of the lock file failed");

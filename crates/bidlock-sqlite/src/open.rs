@@ -18,6 +18,8 @@ use crate::store::micros;
 
 /// How long opening may wait for others that open the same new file.
 pub(crate) const OPEN_WITHIN: Duration = Duration::from_secs(10);
+/// How much of the log's length is kept for its next use.
+const LOG_BYTES_KEPT: i64 = 1 << 20;
 /// The version of the tables that this code reads and writes.
 const VERSION: i64 = 1;
 /// More than the number of different statements, so that none is prepared twice.
@@ -131,6 +133,8 @@ fn attempt(
     connection.pragma_update(None, "synchronous", synchronous)?;
     // A checkpoint waits for the disk: the thread makes it, never a caller's commit.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    // A log that was long once is cut when it starts anew.
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
     if let Err(refusal) = migrate(&connection, path)? {
         return Ok(Err(refusal));
     }

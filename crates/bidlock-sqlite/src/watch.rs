@@ -154,6 +154,8 @@ impl Watch {
         let entry = self.holding.entry((key.clone(), lease.clone()));
         let holding = entry.or_insert(Holding { until, told: false });
         holding.until = holding.until.max(until);
+        // The store has just said yes: whatever was told before is over.
+        holding.told = false;
     }
 
     fn forget_waiting(&mut self, key: &Key, lease: &LeaseId) {

@@ -106,6 +106,10 @@ impl Office {
     /// Serves a request on the caller's thread, if nothing has to be waited for; gives it back
     /// otherwise.
     pub(crate) fn serve_now(&self, job: Job) -> Option<Job> {
+        // What only reads may take long, and waits for nobody's commit: it is the thread's.
+        if !job.call.writes() {
+            return Some(job);
+        }
         let Ok(mut guard) = self.desk.try_lock() else { return Some(job) };
         let Some(desk) = guard.as_mut().filter(|desk| desk.durability() == Durability::Processes)
         else {
@@ -141,7 +145,10 @@ pub(crate) fn run(shared: &Shared, desk: Desk, messages: &Receiver<Message>, rea
     let mut batch = Vec::with_capacity(BATCH_MAX);
     loop {
         let interval = match lock(shared).as_mut() {
-            Some(desk) => desk.plan(),
+            Some(desk) => {
+                desk.tidy_up();
+                desk.plan()
+            }
             None => return,
         };
         let first = match interval {
@@ -159,7 +166,6 @@ pub(crate) fn run(shared: &Shared, desk: Desk, messages: &Receiver<Message>, rea
         if !batch.is_empty() {
             desk.serve(&mut batch, messages);
         }
-        desk.tidy_up();
         desk.look(idle);
     }
     // The last one out closes the file, which may wait for the disk.

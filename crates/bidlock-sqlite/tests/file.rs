@@ -428,3 +428,23 @@ fn another_process_hears_of_a_hand_over_and_of_a_revocation() {
     assert_eq!(released, Ownership::Ours);
     granted(block_on(scene.store.acquire(&scene.request("job"))));
 }
+
+#[test]
+fn the_log_stays_short_though_nobody_writes_much_and_one_stays_open() {
+    let scene = Scene::new();
+    let mut longest = 0;
+    for _ in 0..60 {
+        let short_lived = scene.open_again();
+        for n in 0..60 {
+            let request = scene.request(&format!("job_{n}"));
+            granted(block_on(short_lived.acquire(&request)));
+            let released = block_on(short_lived.release(&request.key, &request.lease));
+            assert_eq!(released.unwrap(), Ownership::Ours);
+        }
+        drop(short_lived);
+        let log = fs::metadata(scene.folder.path().join("locks.db-wal")).unwrap();
+        longest = longest.max(log.len());
+    }
+    assert!(longest > 1 << 20, "{longest} bytes: too few to show anything");
+    assert!(longest < 12 << 20, "{longest} bytes");
+}
