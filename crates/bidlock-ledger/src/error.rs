@@ -86,6 +86,72 @@ impl Display for Subject {
     }
 }
 
+/// What stands against a step of an attempt, and the way out of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Obstacle {
+    /// An outcome came for an attempt that has not started.
+    #[error("it has not started; start it first, or record that nothing was sent")]
+    NotStarted,
+    /// A doubt was to be ended where nothing was sent.
+    #[error("nothing was sent; a later attempt takes its place by itself")]
+    OnlyReserved,
+    /// A doubt was to be ended while the submission may still run.
+    #[error("its submission is under way")]
+    UnderWay,
+    /// A doubt was to be ended before the send-by and the visibility lag were over.
+    #[error("it may still be sent, or not show yet at the marketplace")]
+    TooEarly,
+    /// The process that may still send is alive.
+    #[error("{sender}, which may still send it, is alive; stop that process first")]
+    SenderAlive {
+        /// The process, as `host:pid`.
+        sender: String,
+    },
+    /// The process that may still send cannot be looked up from here.
+    #[error(
+        "{sender}, which may still send it, cannot be seen from here; make sure on that host \
+         that it has ended, then say so"
+    )]
+    SenderUnseen {
+        /// The process, as `host:pid`.
+        sender: String,
+    },
+    /// There is no doubt to end.
+    #[error("its outcome is known; there is nothing to resolve")]
+    Known,
+    /// The operator looked at another attempt than the one that is open.
+    #[error("another attempt is open now: {open}")]
+    OtherAttempt {
+        /// The open one.
+        open: AttemptId,
+    },
+    /// The posting has had several attempts, and the operator did not say which one is meant.
+    #[error("the posting has had several attempts; say which one is meant (open is {open})")]
+    AttemptNotNamed {
+        /// The open one.
+        open: AttemptId,
+    },
+    /// Every attempt of the posting is abandoned.
+    #[error("no attempt is open; the last one, {last}, is abandoned")]
+    NoneOpen {
+        /// The last one.
+        last: AttemptId,
+    },
+    /// A bid was to be withdrawn that was never placed.
+    #[error("only a placed bid can be withdrawn")]
+    NotPlaced,
+    /// A placed bid was to be reopened.
+    #[error("the bid is placed; withdraw it first")]
+    StillPlaced,
+    /// A posting in doubt was to be reopened.
+    #[error("nobody can tell how it went; resolve it first")]
+    InDoubt,
+    /// A posting was to be reopened that somebody bids on.
+    #[error("somebody is at it; wait for the outcome")]
+    InProgress,
+}
+
 /// Why the ledger gave no answer, or will not do what it was asked. That a posting was bid on
 /// before is not an error.
 #[derive(Debug, thiserror::Error)]
@@ -147,7 +213,7 @@ pub enum LedgerError {
         /// The attempt's state, as everybody reads it.
         state: State,
         /// Why, and the way out.
-        why: &'static str,
+        why: Obstacle,
         /// When it will be allowed, where time alone stands against it.
         until: Option<WallTime>,
     },

@@ -1,21 +1,19 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use bidlock_core::{
-    Endpoint, Health, InvalidValue, Key, Liveness, Platform, WallTime, limits as core_limits,
+    Endpoint, Health, InvalidValue, Key, Platform, WallTime, limits as core_limits,
 };
 use tokio::sync::oneshot;
 
 use crate::Result;
 use crate::error::{LedgerError, Op, Subject};
 use crate::requests::{
-    AuditAct, AuditQuery, BidQuery, Freshness, OperatorNote, Outcome, ReserveRequest, Resolution,
-    StartRequest,
+    AuditAct, AuditQuery, BidQuery, Freshness, OperatorNote, Outcome, ReserveRequest,
+    ResolveRequest, SeenSender, StartRequest,
 };
 use crate::sqlite::{SqliteStore, endpoint_of};
-use crate::state::{Event, State};
 use crate::store::Store;
 use crate::types::{AttemptInfo, AuditEntry, HistoryEntry, Recorded, Reservation, Start, Verdict};
 use crate::values::{AttemptId, check_line, limits};
@@ -176,58 +174,41 @@ impl Ledger {
         Ok(recorded)
     }
 
-    /// Ends the doubt about a posting's attempt, on an operator's word.
+    /// Ends the doubt about a posting's attempt, on an operator's word (L6).
+    ///
+    /// A bid that was found is proof, and waits for nothing. «Refused» and «not sent» wait for
+    /// the send-by and the visibility lag, and for the end of the sender's process, unless the
+    /// submitter itself has recorded [`Outcome::Unknown`]. «Not sent» also needs a word about a
+    /// sender that cannot be seen from here, and the attempt's id at a posting that has had
+    /// several.
     ///
     /// # Errors
-    /// [`LedgerError::NotFound`] when the posting has no open attempt,
-    /// [`LedgerError::NotAllowed`] when it is not in doubt, the sender is known to be alive, or
-    /// `visibility_lag` (at most 30 days) has not passed since the send-by (L6).
+    /// [`LedgerError::NotFound`] when the posting has no attempt, or not the one that is named;
+    /// [`LedgerError::NotAllowed`] when the open one is another, is not in doubt, its time has
+    /// not come, or its sender may still send: the [`Obstacle`](crate::Obstacle) says which.
     ///
     /// # Cancel safety
     /// It may take effect after the future was dropped; the audit tells.
-    pub async fn resolve(
-        &self,
-        key: &Key,
-        resolution: &Resolution,
-        note: &OperatorNote,
-        visibility_lag: Duration,
-    ) -> Result<AttemptInfo> {
-        note.check()?;
-        if let Some(reference) = resolution.reference() {
-            check_line("reference", reference, limits::REFERENCE_BYTES_MAX)?;
-        }
-        if visibility_lag > limits::VISIBILITY_LAG_MAX {
-            let why = "a visibility lag is at most 30 days";
-            let shown = format!("{visibility_lag:?}");
-            return Err(InvalidValue::new("visibility lag", shown, why).into());
-        }
+    pub async fn resolve(&self, key: &Key, request: &ResolveRequest) -> Result<AttemptInfo> {
+        request.check()?;
         let open = relabel(Op::Resolve, self.store.open_attempt(key, self.wall()).await)?;
-        let open = open.ok_or_else(|| self.not_found(Op::Resolve, key))?;
-        // The process of an attempt never changes, and an ended one never comes back: what was
-        // read here holds until the store looks again at this same attempt.
-        let alive = self.platform.processes.liveness(&open.process) == Liveness::Alive;
-        // A sender that said «unknown» itself has stopped sending; it may well live on.
-        let may_send = alive && open.event != Event::Unknown;
-        if may_send && open.state == State::Unknown {
-            return Err(LedgerError::NotAllowed {
-                op: Op::Resolve,
-                subject: Subject::Posting(key.clone()),
-                state: open.state,
-                why: "the process that may still send it is alive; stop that process first",
-                until: None,
-            });
-        }
-        let done =
-            self.store.resolve(&open.id, resolution, note, visibility_lag, self.wall()).await?;
-        tracing::warn!(attempt = %done.id, state = %done.state, actor = note.actor, "resolved");
+        // The process of an attempt never changes, and an ended one never comes back: what is
+        // seen here holds until the store looks again, at this attempt and no other.
+        let seen = open.map(|open| SeenSender {
+            attempt: open.id,
+            liveness: self.platform.processes.liveness(&open.process),
+        });
+        let done = self.store.resolve(key, request, seen, self.wall()).await?;
+        let actor = &request.note.actor;
+        tracing::warn!(attempt = %done.id, state = %done.state, actor, "resolved");
         Ok(done)
     }
 
     /// Notes that a placed bid was taken back at the marketplace.
     ///
     /// # Errors
-    /// [`LedgerError::NotFound`] when the posting has no open attempt,
-    /// [`LedgerError::NotAllowed`] when it is not placed.
+    /// [`LedgerError::NotFound`] when the posting has no attempt, [`LedgerError::NotAllowed`]
+    /// when it is not placed, or none is open.
     ///
     /// # Cancel safety
     /// It may take effect after the future was dropped; the audit tells.
@@ -241,8 +222,8 @@ impl Ledger {
     /// Lets a posting be tried again whose bid was refused or withdrawn.
     ///
     /// # Errors
-    /// [`LedgerError::NotFound`] when the posting has no open attempt,
-    /// [`LedgerError::NotAllowed`] when it is neither refused nor withdrawn.
+    /// [`LedgerError::NotFound`] when the posting has no attempt, [`LedgerError::NotAllowed`]
+    /// when it is neither refused nor withdrawn, or none is open.
     ///
     /// # Cancel safety
     /// It may take effect after the future was dropped; the audit tells.
@@ -331,11 +312,6 @@ impl Ledger {
 
     fn wall(&self) -> WallTime {
         self.platform.clock.wall()
-    }
-
-    fn not_found(&self, op: Op, key: &Key) -> LedgerError {
-        let (subject, endpoint) = (Subject::Posting(key.clone()), self.store.endpoint().clone());
-        LedgerError::NotFound { op, subject, endpoint }
     }
 }
 

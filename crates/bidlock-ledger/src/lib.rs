@@ -7,6 +7,7 @@
 //!
 //! Numbers such as L1 are those of the protocol's page in the project's documentation.
 
+mod doubt;
 mod error;
 mod ledger;
 mod requests;
@@ -16,11 +17,11 @@ mod store;
 mod types;
 mod values;
 
-pub use error::{LedgerError, Op, Subject};
+pub use error::{LedgerError, Obstacle, Op, Subject};
 pub use ledger::Ledger;
 pub use requests::{
     AuditAct, AuditQuery, BidQuery, Freshness, OperatorNote, Outcome, ReserveRequest, Resolution,
-    StartRequest,
+    ResolveRequest, SeenSender, StartRequest,
 };
 pub use sqlite::SqliteStore;
 pub use state::{Event, State};

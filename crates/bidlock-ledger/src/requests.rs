@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use bidlock_core::{FencingToken, InvalidValue, Key, ProcessMark, WallTime};
+use bidlock_core::{FencingToken, InvalidValue, Key, Liveness, ProcessMark, WallTime};
 
 use crate::state::State;
 use crate::values::{AttemptId, Fingerprint, check_line, fit_line, limits};
@@ -74,8 +74,14 @@ pub enum Outcome {
         /// Why, up to 1,024 bytes.
         reason: Option<String>,
     },
-    /// The submitter cannot tell.
+    /// The submitter says itself that it cannot tell, and that it sends nothing any more.
     Unknown {
+        /// Why, up to 1,024 bytes.
+        reason: Option<String>,
+    },
+    /// The submitter was left alone by its caller, dropped or cut off, and has said nothing:
+    /// nobody can tell how it went, or whether it still runs.
+    GivenUp {
         /// Why, up to 1,024 bytes.
         reason: Option<String>,
     },
@@ -89,7 +95,7 @@ impl Outcome {
             Self::Placed { .. } => State::Placed,
             Self::Refused { .. } => State::Refused,
             Self::NotSent { .. } => State::Abandoned,
-            Self::Unknown { .. } => State::Unknown,
+            Self::Unknown { .. } | Self::GivenUp { .. } => State::Unknown,
         }
     }
 
@@ -107,9 +113,10 @@ impl Outcome {
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Placed { .. } => None,
-            Self::Refused { reason } | Self::NotSent { reason } | Self::Unknown { reason } => {
-                reason.as_deref()
-            }
+            Self::Refused { reason }
+            | Self::NotSent { reason }
+            | Self::Unknown { reason }
+            | Self::GivenUp { reason } => reason.as_deref(),
         }
     }
 
@@ -126,6 +133,7 @@ impl Outcome {
             Self::Refused { reason: text } => Self::Refused { reason: reason(text) },
             Self::NotSent { reason: text } => Self::NotSent { reason: reason(text) },
             Self::Unknown { reason: text } => Self::Unknown { reason: reason(text) },
+            Self::GivenUp { reason: text } => Self::GivenUp { reason: reason(text) },
         }
     }
 
@@ -148,7 +156,11 @@ pub enum Resolution {
     /// The marketplace has refused the bid.
     Refused,
     /// Nothing was sent; the posting may be tried again.
-    NotSent,
+    NotSent {
+        /// Whether the operator vouches that the process which was to send has ended. Needed
+        /// where that cannot be seen from here; it never overrules a process that is alive.
+        sender_is_gone: bool,
+    },
 }
 
 impl Resolution {
@@ -158,7 +170,7 @@ impl Resolution {
         match self {
             Self::Placed { .. } => State::Placed,
             Self::Refused => State::Refused,
-            Self::NotSent => State::Abandoned,
+            Self::NotSent { .. } => State::Abandoned,
         }
     }
 
@@ -167,7 +179,7 @@ impl Resolution {
     pub fn reference(&self) -> Option<&str> {
         match self {
             Self::Placed { reference } => reference.as_deref(),
-            Self::Refused | Self::NotSent => None,
+            Self::Refused | Self::NotSent { .. } => None,
         }
     }
 }
@@ -186,6 +198,53 @@ impl OperatorNote {
         check_line("actor", &self.actor, limits::ACTOR_BYTES_MAX)?;
         check_line("reason", &self.because, limits::REASON_BYTES_MAX)
     }
+}
+
+/// Asks to end the doubt about a posting's attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolveRequest {
+    /// The attempt that the operator looked at. Only [`Resolution::NotSent`] has to name it, and
+    /// only at a posting that has had several: the same words said twice must not end the doubt
+    /// about a later one.
+    pub attempt: Option<AttemptId>,
+    /// What was found out.
+    pub resolution: Resolution,
+    /// By whom, and how they know.
+    pub note: OperatorNote,
+    /// How long after its send-by a bid may still come to show at the marketplace, up to
+    /// [`limits::VISIBILITY_LAG_MAX`](crate::limits::VISIBILITY_LAG_MAX).
+    pub visibility_lag: Duration,
+}
+
+impl ResolveRequest {
+    pub(crate) fn check(&self) -> Result<(), InvalidValue> {
+        self.note.check()?;
+        if let Some(reference) = self.resolution.reference() {
+            check_line("reference", reference, limits::REFERENCE_BYTES_MAX)?;
+        }
+        if self.visibility_lag > limits::VISIBILITY_LAG_MAX {
+            let why = "a visibility lag is at most 30 days";
+            return Err(InvalidValue::new("visibility lag", shown(self.visibility_lag), why));
+        }
+        Ok(())
+    }
+}
+
+/// A duration in its largest whole unit, as people write it.
+fn shown(length: Duration) -> String {
+    let millis = length.as_millis();
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    let whole = units.into_iter().find(|(unit, _)| millis.is_multiple_of(*unit));
+    whole.map_or_else(|| format!("{millis}ms"), |(unit, name)| format!("{}{name}", millis / unit))
+}
+
+/// What was found out about the process that was to send a posting's open attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeenSender {
+    /// The attempt that was looked at.
+    pub attempt: AttemptId,
+    /// Whether its process runs.
+    pub liveness: Liveness,
 }
 
 /// Which attempts to list, newest first.

@@ -21,14 +21,14 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bidlock_core::{Clock, Endpoint, Health, Key, Platform, WallTime};
 
 use crate::error::{Op, Subject};
 use crate::requests::{
-    AuditAct, AuditQuery, BidQuery, OperatorNote, Outcome, ReserveRequest, Resolution, StartRequest,
+    AuditAct, AuditQuery, BidQuery, OperatorNote, Outcome, ReserveRequest, ResolveRequest,
+    SeenSender, StartRequest,
 };
 use crate::store::Store;
 use crate::types::{AttemptInfo, AuditEntry, HistoryEntry, Recorded, Reservation, Start};
@@ -155,17 +155,15 @@ impl Store for SqliteStore {
 
     async fn resolve(
         &self,
-        id: &AttemptId,
-        resolution: &Resolution,
-        note: &OperatorNote,
-        lag: Duration,
+        key: &Key,
+        request: &ResolveRequest,
+        seen: Option<SeenSender>,
         now: WallTime,
     ) -> Result<AttemptInfo> {
-        let (id, endpoint) = (*id, self.endpoint.clone());
-        let (resolution, note) = (resolution.clone(), note.clone());
-        let work = move |db: &_| operate::resolve(db, &id, &resolution, &note, lag, now, &endpoint);
+        let (asked, request, endpoint) = (key.clone(), request.clone(), self.endpoint.clone());
+        let work = move |db: &_| operate::resolve(db, &asked, &request, seen, now, &endpoint);
         let done = self.writer.write(Wanted::Always, work).await;
-        done.map_err(self.explain(Op::Resolve, Subject::Attempt(id)))
+        done.map_err(self.explain(Op::Resolve, about(key)))
     }
 
     async fn withdraw(&self, key: &Key, note: &OperatorNote, now: WallTime) -> Result<AttemptInfo> {

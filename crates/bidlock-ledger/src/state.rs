@@ -133,8 +133,10 @@ events! {
     Refused = "refused",
     /// The submitter says that nothing was sent.
     NotSent = "not_sent",
-    /// The submitter cannot tell how it went.
+    /// The submitter cannot tell how it went, and has stopped.
     Unknown = "unknown",
+    /// The submitter was left alone, and has said nothing.
+    GivenUp = "given_up",
     /// The submitter said «placed» after the attempt was closed.
     LatePlaced = "late_placed",
     /// The submitter said «refused» after the attempt was closed.
@@ -143,12 +145,16 @@ events! {
     LateNotSent = "late_not_sent",
     /// The submitter said «unknown» after the attempt was closed.
     LateUnknown = "late_unknown",
+    /// The submitter was left alone after the attempt was closed.
+    LateGivenUp = "late_given_up",
     /// An operator has found it placed.
     ResolvedPlaced = "resolved_placed",
     /// An operator has found it refused.
     ResolvedRefused = "resolved_refused",
     /// An operator has found that nothing was sent.
     ResolvedNotSent = "resolved_not_sent",
+    /// An operator has found that nothing was sent, and vouches that its sender has ended.
+    ResolvedSenderGone = "resolved_not_sent_sender_is_gone",
     /// An operator says that the bid was taken back.
     Withdrawn = "withdrawn",
     /// An operator lets the posting be tried again.
@@ -170,6 +176,7 @@ impl Event {
             Outcome::Refused { .. } => Self::Refused,
             Outcome::NotSent { .. } => Self::NotSent,
             Outcome::Unknown { .. } => Self::Unknown,
+            Outcome::GivenUp { .. } => Self::GivenUp,
         }
     }
 
@@ -181,6 +188,7 @@ impl Event {
             Outcome::Refused { .. } => Self::LateRefused,
             Outcome::NotSent { .. } => Self::LateNotSent,
             Outcome::Unknown { .. } => Self::LateUnknown,
+            Outcome::GivenUp { .. } => Self::LateGivenUp,
         }
     }
 
@@ -190,14 +198,22 @@ impl Event {
         match resolution {
             Resolution::Placed { .. } => Self::ResolvedPlaced,
             Resolution::Refused => Self::ResolvedRefused,
-            Resolution::NotSent => Self::ResolvedNotSent,
+            Resolution::NotSent { sender_is_gone: false } => Self::ResolvedNotSent,
+            Resolution::NotSent { sender_is_gone: true } => Self::ResolvedSenderGone,
         }
     }
 
     /// Whether an outcome came after its attempt was closed.
     #[must_use]
     pub const fn is_late(self) -> bool {
-        matches!(self, Self::LatePlaced | Self::LateRefused | Self::LateNotSent | Self::LateUnknown)
+        matches!(
+            self,
+            Self::LatePlaced
+                | Self::LateRefused
+                | Self::LateNotSent
+                | Self::LateUnknown
+                | Self::LateGivenUp
+        )
     }
 }
 
@@ -212,6 +228,8 @@ impl Display for Event {
 pub(crate) enum RecordStep {
     /// It moves the attempt on.
     Become(State),
+    /// It leaves the attempt unknown, but in the submitter's own words and no longer by a guess.
+    Restate,
     /// It was recorded before.
     Already,
     /// The attempt was closed before, in another way.
@@ -241,6 +259,11 @@ pub(crate) fn record_step(standing: Standing<'_>, outcome: &Outcome) -> RecordSt
         State::Reserved => RecordStep::NotStarted,
         State::Started => RecordStep::Become(next),
         State::Unknown if next != State::Unknown => RecordStep::Become(next),
+        State::Unknown
+            if matches!(outcome, Outcome::Unknown { .. }) && standing.event != Event::Unknown =>
+        {
+            RecordStep::Restate
+        }
         _ if is_repeat(standing, outcome) => RecordStep::Already,
         _ => RecordStep::Late,
     }
@@ -259,7 +282,7 @@ fn is_repeat(standing: Standing<'_>, outcome: &Outcome) -> bool {
             adds_nothing(reason.as_deref(), standing.reason)
         }
         (Outcome::NotSent { .. }, State::Abandoned) => standing.event != Event::Reopened,
-        (Outcome::Unknown { .. }, State::Unknown) => true,
+        (Outcome::Unknown { .. } | Outcome::GivenUp { .. }, State::Unknown) => true,
         _ => false,
     }
 }
@@ -315,10 +338,12 @@ mod tests {
                 Outcome::Refused { reason: text.clone() },
                 Outcome::NotSent { reason: text.clone() },
                 Outcome::Unknown { reason: text.clone() },
+                Outcome::GivenUp { reason: text.clone() },
             ] {
                 match record_step(standing, &outcome) {
                     RecordStep::Become(next) => assert!(state.may_become(next)),
                     RecordStep::NotStarted => assert_eq!(state, State::Reserved),
+                    RecordStep::Restate => assert_eq!(state, State::Unknown),
                     RecordStep::Already | RecordStep::Late => {
                         assert!(!matches!(state, State::Reserved | State::Started));
                     }

@@ -1,11 +1,11 @@
 use std::fmt::Debug;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bidlock_core::{Endpoint, Health, Key, WallTime};
 
 use crate::requests::{
-    AuditAct, AuditQuery, BidQuery, OperatorNote, Outcome, ReserveRequest, Resolution, StartRequest,
+    AuditAct, AuditQuery, BidQuery, OperatorNote, Outcome, ReserveRequest, ResolveRequest,
+    SeenSender, StartRequest,
 };
 use crate::types::{AttemptInfo, AuditEntry, HistoryEntry, Recorded, Reservation, Start};
 use crate::{AttemptId, Result};
@@ -36,14 +36,16 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Keeps an outcome, by the attempt alone (L8).
     async fn record(&self, id: &AttemptId, outcome: &Outcome, now: WallTime) -> Result<Recorded>;
 
-    /// Ends the doubt about an attempt, not before its send-by and `lag` have passed, and notes
-    /// it in the audit (L6).
+    /// Ends the doubt about the open attempt of a posting, where L6 allows it, and notes it in
+    /// the audit. All of L6 is decided inside the transaction: which attempt is open, whether it
+    /// is the one that the operator named, whether another one came before it, whether its time
+    /// has come. `seen` is what was found out before, about the attempt that was open then;
+    /// `None` when none was. It proves nothing about another attempt.
     async fn resolve(
         &self,
-        id: &AttemptId,
-        resolution: &Resolution,
-        note: &OperatorNote,
-        lag: Duration,
+        key: &Key,
+        request: &ResolveRequest,
+        seen: Option<SeenSender>,
         now: WallTime,
     ) -> Result<AttemptInfo>;
 

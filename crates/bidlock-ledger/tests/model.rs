@@ -7,7 +7,7 @@ use std::time::Duration;
 use bidlock_core::{Clock as _, FencingToken, Key, ProcessMark};
 use bidlock_ledger::{
     AttemptId, Freshness, Ledger, LedgerError, OperatorNote, Outcome, Recorded, Reservation,
-    ReserveRequest, Resolution, Start, StartRequest, State, Verdict,
+    ReserveRequest, Resolution, ResolveRequest, Start, StartRequest, State, Verdict,
 };
 use bidlock_testkit::{TestPlatform, block_on, test_platform};
 use proptest::prelude::*;
@@ -23,8 +23,8 @@ const LAG: u64 = 10;
 enum Act {
     Reserve { posting: usize, id: usize, token: u64 },
     Start { id: usize, token: u64 },
-    Record { id: usize, next: State },
-    Resolve { posting: usize, next: State },
+    Record { id: usize, next: State, guess: bool },
+    Resolve { posting: usize, named: Option<usize>, next: State, gone: bool },
     Withdraw { posting: usize },
     Reopen { posting: usize },
     Pass { seconds: u64 },
@@ -41,8 +41,11 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         4 => (posting.clone(), 0..IDS, token.clone())
             .prop_map(|(posting, id, token)| Act::Reserve { posting, id, token }),
         4 => (id.clone(), token).prop_map(|(id, token)| Act::Start { id, token }),
-        4 => (id, said).prop_map(|(id, next)| Act::Record { id, next }),
-        2 => (posting.clone(), found).prop_map(|(posting, next)| Act::Resolve { posting, next }),
+        4 => (id.clone(), said, any::<bool>())
+            .prop_map(|(id, next, guess)| Act::Record { id, next, guess }),
+        3 => (posting.clone(), prop::option::of(id), found, any::<bool>()).prop_map(
+            |(posting, named, next, gone)| Act::Resolve { posting, named, next, gone }
+        ),
         2 => posting.clone().prop_map(|posting| Act::Withdraw { posting }),
         1 => posting.prop_map(|posting| Act::Reopen { posting }),
         3 => prop::sample::select(vec![1, 5, 58, 60, 65, 70, 100])
@@ -59,6 +62,8 @@ struct Modelled {
     seen: u64,
     send_by: u64,
     reopened: bool,
+    /// Whether it is unknown by the submitter's own word.
+    stated: bool,
 }
 
 #[derive(Debug, Default)]
@@ -85,7 +90,10 @@ impl Model {
         };
         match act.clone() {
             Act::Start { id, token } => Act::Start { id: pin(id), token },
-            Act::Record { id, next } => Act::Record { id: pin(id), next },
+            Act::Record { id, next, guess } => Act::Record { id: pin(id), next, guess },
+            Act::Resolve { posting, named, next, gone } => {
+                Act::Resolve { posting, named: named.map(pin), next, gone }
+            }
             other => other,
         }
     }
@@ -127,7 +135,7 @@ impl Model {
                 }
                 State::Reserved if token > seen => return "invalid",
                 State::Started if token > seen && !mine => {
-                    open.state = State::Unknown;
+                    (open.state, open.stated) = (State::Unknown, false);
                     open.seen = token;
                 }
                 _ => {}
@@ -141,8 +149,8 @@ impl Model {
         if used {
             return "invalid";
         }
-        let (state, send_by, reopened) = (State::Reserved, 0, false);
-        self.attempts.push(Modelled { id, posting, state, seen: token, send_by, reopened });
+        let (state, send_by, reopened, stated) = (State::Reserved, 0, false, false);
+        self.attempts.push(Modelled { id, posting, state, seen: token, send_by, reopened, stated });
         "reserved"
     }
 
@@ -158,13 +166,18 @@ impl Model {
         }
     }
 
-    fn record(&mut self, id: usize, next: State) -> &'static str {
+    fn record(&mut self, id: usize, next: State, guess: bool) -> &'static str {
         let Some(attempt) = self.find(id) else { return "not_found" };
         match (attempt.state, next) {
             (State::Reserved, State::Abandoned)
             | (State::Started, _)
             | (State::Unknown, State::Placed | State::Refused | State::Abandoned) => {
                 attempt.state = next;
+                attempt.stated = next == State::Unknown && !guess;
+                "written"
+            }
+            (State::Unknown, State::Unknown) if !attempt.stated && !guess => {
+                attempt.stated = true;
                 "written"
             }
             (State::Reserved, _) => "not_allowed",
@@ -175,15 +188,47 @@ impl Model {
         }
     }
 
+    fn resolve(
+        &mut self,
+        posting: usize,
+        named: Option<usize>,
+        next: State,
+        gone: bool,
+    ) -> &'static str {
+        let named = match named.map(|id| self.find(id).cloned()) {
+            Some(Some(named)) if named.posting == posting => Some(named.id),
+            None => None,
+            Some(_) => return "not_found",
+        };
+        let only = self.attempts.iter().filter(|a| a.posting == posting).count() == 1;
+        let now = self.now;
+        self.by_hand(posting, |open, state| {
+            if named.is_some_and(|id| id != open.id) {
+                return None;
+            }
+            let due = open.send_by + LAG <= now;
+            let may = match (state, next) {
+                (State::Started | State::Unknown, State::Placed) => true,
+                (State::Unknown, State::Refused) => due,
+                // No process of this test can be looked up.
+                (State::Unknown, _) => due && (only || named.is_some()) && (gone || open.stated),
+                _ => false,
+            };
+            may.then_some(next)
+        })
+    }
+
     fn by_hand(
         &mut self,
         posting: usize,
-        step: impl Fn(State, bool) -> Option<State>,
+        step: impl Fn(&Modelled, State) -> Option<State>,
     ) -> &'static str {
-        let Some(at) = self.open(posting) else { return "not_found" };
+        let Some(at) = self.open(posting) else {
+            let tried = self.attempts.iter().any(|a| a.posting == posting);
+            return if tried { "not_allowed" } else { "not_found" };
+        };
         let state = self.read(&self.attempts[at]);
-        let due = self.attempts[at].send_by + LAG <= self.now;
-        match step(state, due) {
+        match step(&self.attempts[at], state) {
             None => "not_allowed",
             Some(next) => {
                 let attempt = &mut self.attempts[at];
@@ -198,13 +243,11 @@ impl Model {
         match *act {
             Act::Reserve { posting, id, token } => self.reserve(posting, id, token),
             Act::Start { id, token } => self.start(id, token),
-            Act::Record { id, next } => self.record(id, next),
-            Act::Resolve { posting, next } => {
-                self.by_hand(posting, |state, due| (state == State::Unknown && due).then_some(next))
-            }
+            Act::Record { id, next, guess } => self.record(id, next, guess),
+            Act::Resolve { posting, named, next, gone } => self.resolve(posting, named, next, gone),
             Act::Withdraw { posting } => self
-                .by_hand(posting, |state, _| (state == State::Placed).then_some(State::Withdrawn)),
-            Act::Reopen { posting } => self.by_hand(posting, |state, _| {
+                .by_hand(posting, |_, state| (state == State::Placed).then_some(State::Withdrawn)),
+            Act::Reopen { posting } => self.by_hand(posting, |_, state| {
                 matches!(state, State::Refused | State::Withdrawn).then_some(State::Abandoned)
             }),
             Act::Pass { seconds } => {
@@ -258,12 +301,13 @@ impl Real {
                     Start::No(_) => "no",
                 })
             }
-            Act::Record { id, next } => {
+            Act::Record { id, next, guess } => {
                 let (reason, reference) = (None, None);
                 let outcome = match next {
                     State::Placed => Outcome::Placed { reference },
                     State::Refused => Outcome::Refused { reason },
                     State::Abandoned => Outcome::NotSent { reason },
+                    _ if guess => Outcome::GivenUp { reason },
                     _ => Outcome::Unknown { reason },
                 };
                 label(self.ledger.record(&self.ids[id], &outcome).await, |kept| match kept {
@@ -272,14 +316,16 @@ impl Real {
                     Recorded::Late(_) => "late",
                 })
             }
-            Act::Resolve { posting, next } => {
-                let found = match next {
+            Act::Resolve { posting, named, next, gone } => {
+                let resolution = match next {
                     State::Placed => Resolution::Placed { reference: None },
                     State::Refused => Resolution::Refused,
-                    _ => Resolution::NotSent,
+                    _ => Resolution::NotSent { sender_is_gone: gone },
                 };
-                let lag = Duration::from_secs(LAG);
-                label(self.ledger.resolve(&key(posting), &found, &note, lag).await, |_| "done")
+                let attempt = named.map(|id| self.ids[id]);
+                let visibility_lag = Duration::from_secs(LAG);
+                let request = ResolveRequest { attempt, resolution, note, visibility_lag };
+                label(self.ledger.resolve(&key(posting), &request).await, |_| "done")
             }
             Act::Withdraw { posting } => {
                 label(self.ledger.withdraw(&key(posting), &note).await, |_| "done")

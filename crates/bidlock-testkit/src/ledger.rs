@@ -8,6 +8,7 @@ mod listing;
 mod operating;
 mod recording;
 mod reserving;
+mod resolving;
 pub mod saboteurs;
 mod scene;
 mod starting;
@@ -119,10 +120,17 @@ macro_rules! __every_ledger_rule {
             recording::a_repeated_outcome_changes_nothing: "L8",
             recording::a_late_outcome_is_kept_and_reported: "L8",
             recording::what_never_started_has_no_outcome: "L4",
-            operating::resolve_waits_for_send_by_and_lag: "L6",
-            operating::resolve_waits_for_the_sender_to_end: "L6",
-            operating::resolve_needs_a_doubt: "L6",
-            operating::each_finding_leads_to_its_state: "L6",
+            recording::the_submitters_own_doubt_replaces_a_guess: "L6 L7",
+            resolving::resolve_waits_for_send_by_and_lag: "L6",
+            resolving::a_bid_that_was_found_waits_for_nothing: "L6",
+            resolving::resolve_waits_for_the_sender_to_end: "L6",
+            resolving::a_sender_that_cannot_tell_has_stopped: "L6",
+            resolving::an_unseen_sender_needs_a_word: "L6 L7",
+            resolving::the_same_word_twice_ends_one_doubt: "L6",
+            resolving::a_sender_that_was_seen_vouches_for_its_own_attempt: "L6",
+            resolving::resolve_needs_a_doubt: "L6",
+            resolving::each_finding_leads_to_its_state: "L6",
+            operating::without_an_open_attempt_nothing_is_done_by_hand: "L6 L7",
             operating::a_placed_bid_is_not_reopened: "L1",
             operating::reopen_lets_another_try: "L1 L8",
             operating::only_a_placed_bid_is_withdrawn: "L4",

@@ -1,60 +1,66 @@
 //! What operators do by hand; each act is noted in the audit, in the same transaction.
 
-use std::time::Duration;
-
 use bidlock_core::{Endpoint, Key, WallTime};
 use rusqlite::{Connection, params};
 
 use super::rows::{Stored, sql, sql_time};
 use super::step::{Done, Line, Step, advance, append, expect_one, found, found_open};
 use super::worker::Fail;
-use crate::error::{LedgerError, Op, Subject};
-use crate::requests::{AuditAct, OperatorNote, Resolution};
+use crate::doubt::{Case, Hindered};
+use crate::error::{LedgerError, Obstacle, Op, Subject};
+use crate::requests::{AuditAct, OperatorNote, Resolution, ResolveRequest, SeenSender};
 use crate::state::{Event, State};
 use crate::types::AttemptInfo;
-use crate::values::AttemptId;
 
-/// Ends a doubt on an operator's word, once its time has come (L6).
+/// Ends a doubt on an operator's word, where L6 allows it.
 pub(super) fn resolve(
     db: &Connection,
-    id: &AttemptId,
-    resolution: &Resolution,
-    note: &OperatorNote,
-    lag: Duration,
+    key: &Key,
+    request: &ResolveRequest,
+    seen: Option<SeenSender>,
     now: WallTime,
     endpoint: &Endpoint,
 ) -> Done<AttemptInfo> {
-    let stored = found(db, id, Op::Resolve, endpoint)?;
-    let state = stored.info.state.read_at(now, stored.info.send_by);
-    let until = stored.info.send_by.map(|send_by| send_by + lag).filter(|until| *until > now);
-    let refuse = |why, until| {
-        let subject = Subject::Attempt(*id);
-        Err(Fail::Call(LedgerError::NotAllowed { op: Op::Resolve, subject, state, why, until }))
-    };
-    match (state, until) {
-        (State::Unknown, None) => {}
-        (State::Unknown, until) => {
-            return refuse("it may still be sent, or not show yet at the marketplace", until);
+    let (op, note) = (Op::Resolve, &request.note);
+    if let Some(named) = &request.attempt {
+        let (marketplace, posting) = (key.marketplace(), key.posting_encoded());
+        let named_info = found(db, named, op, endpoint)?.info;
+        if (&*named_info.marketplace, &*named_info.posting_encoded) != (marketplace, posting) {
+            let (subject, endpoint) = (Subject::Attempt(*named), endpoint.clone());
+            return Err(Fail::Call(LedgerError::NotFound { op, subject, endpoint }));
         }
-        (State::Started, until) => return refuse("its submission is under way", until),
-        (State::Reserved, _) => {
-            return refuse("nothing was sent; a later attempt takes its place by itself", None);
-        }
-        _ => return refuse("its outcome is known; there is nothing to resolve", None),
     }
+    let stored = found_open(db, key, op, endpoint)?;
+    let info = &stored.info;
+    let case = Case { open: info, only: is_only(db, info)?, seen, now };
+    if let Err(Hindered { why, until }) = case.may_resolve(request) {
+        let state = info.state.read_at(now, info.send_by);
+        let subject = Subject::Posting(key.clone());
+        return Err(Fail::Call(LedgerError::NotAllowed { op, subject, state, why, until }));
+    }
+    let resolution = &request.resolution;
     let event = Event::of_resolution(resolution);
     let act = match resolution {
         Resolution::Placed { .. } => "resolve_placed",
         Resolution::Refused => "resolve_refused",
-        Resolution::NotSent => "resolve_not_sent",
+        Resolution::NotSent { sender_is_gone: false } => "resolve_not_sent",
+        Resolution::NotSent { sender_is_gone: true } => "resolve_not_sent_sender_is_gone",
     };
-    let reason = matches!(resolution, Resolution::Refused | Resolution::NotSent)
-        .then_some(note.because.as_str());
-    let reference = resolution.reference();
-    let step = Step { next: resolution.state(), event, reference, reason };
-    advance(db, &stored.info, step, now)?;
-    by_hand(db, &stored.info, event, act, note, now)?;
-    Ok(found(db, id, Op::Resolve, endpoint)?.read_at(now))
+    let is_reason = matches!(resolution, Resolution::Refused | Resolution::NotSent { .. });
+    let reason = is_reason.then_some(note.because.as_str());
+    let step = Step { next: resolution.state(), event, reference: resolution.reference(), reason };
+    advance(db, info, step, now)?;
+    by_hand(db, info, event, act, note, now)?;
+    Ok(found(db, &info.id, op, endpoint)?.read_at(now))
+}
+
+/// Whether a posting has had no other attempt.
+fn is_only(db: &Connection, info: &AttemptInfo) -> Done<bool> {
+    let sql_text = "SELECT 1 FROM ledger_attempts
+         WHERE marketplace = ?1 AND posting = ?2 AND id <> ?3 LIMIT 1";
+    let id = info.id.to_string();
+    let others = params![info.marketplace, info.posting_encoded, id];
+    Ok(!db.prepare_cached(sql_text)?.exists(others)?)
 }
 
 /// Notes that a placed bid was taken back.
@@ -67,8 +73,7 @@ pub(super) fn withdraw(
 ) -> Done<AttemptInfo> {
     let stored = found_open(db, key, Op::Withdraw, endpoint)?;
     if stored.info.state != State::Placed {
-        let why = "only a placed bid can be withdrawn";
-        return not_allowed(Op::Withdraw, key, stored, why, now);
+        return not_allowed(Op::Withdraw, key, stored, Obstacle::NotPlaced, now);
     }
     let info = &stored.info;
     let step = Step {
@@ -93,9 +98,9 @@ pub(super) fn reopen(
     let stored = found_open(db, key, Op::Reopen, endpoint)?;
     let why = match stored.info.state.read_at(now, stored.info.send_by) {
         State::Refused | State::Withdrawn => None,
-        State::Placed => Some("the bid is placed; withdraw it first"),
-        State::Unknown => Some("nobody can tell how it went; resolve it first"),
-        _ => Some("somebody is at it; wait for the outcome"),
+        State::Placed => Some(Obstacle::StillPlaced),
+        State::Unknown => Some(Obstacle::InDoubt),
+        _ => Some(Obstacle::InProgress),
     };
     if let Some(why) = why {
         return not_allowed(Op::Reopen, key, stored, why, now);
@@ -154,7 +159,7 @@ fn by_hand(
     ])?)
 }
 
-fn not_allowed<T>(op: Op, key: &Key, stored: Stored, why: &'static str, now: WallTime) -> Done<T> {
+fn not_allowed<T>(op: Op, key: &Key, stored: Stored, why: Obstacle, now: WallTime) -> Done<T> {
     let subject = Subject::Posting(key.clone());
     let state = stored.read_at(now).state;
     Err(Fail::Call(LedgerError::NotAllowed { op, subject, state, why, until: None }))

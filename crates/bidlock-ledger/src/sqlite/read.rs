@@ -28,6 +28,22 @@ pub(super) fn open_attempt(db: &Connection, key: &Key) -> Done<Option<Stored>> {
         .optional()?)
 }
 
+/// One look-up: the newest attempt has the highest token, and only it can be open.
+const LATEST: &str = "SELECT {columns} FROM ledger_attempts
+     WHERE marketplace = ?1 AND posting = ?2 ORDER BY token_seen DESC, seq DESC LIMIT 1";
+
+pub(super) fn latest_sql() -> String {
+    LATEST.replace("{columns}", rows::ATTEMPT)
+}
+
+/// The newest attempt of a posting, open or not.
+pub(super) fn latest(db: &Connection, key: &Key) -> Done<Option<Stored>> {
+    Ok(db
+        .prepare_cached(&latest_sql())?
+        .query_row([key.marketplace(), key.posting_encoded()], rows::attempt)
+        .optional()?)
+}
+
 pub(super) fn by_id(db: &Connection, id: &AttemptId) -> Done<Option<Stored>> {
     let sql_text = format!("SELECT {} FROM ledger_attempts WHERE id = ?1", rows::ATTEMPT);
     Ok(db.prepare_cached(&sql_text)?.query_row([id.to_string()], rows::attempt).optional()?)

@@ -3,10 +3,10 @@
 use bidlock_core::{Endpoint, FencingToken, Key, WallTime};
 use rusqlite::{Connection, params};
 
-use super::read::{by_id, open_attempt};
+use super::read::{by_id, latest, open_attempt};
 use super::rows::{Stored, sql, sql_time};
 use super::worker::Fail;
-use crate::error::{LedgerError, Op, Subject};
+use crate::error::{LedgerError, Obstacle, Op, Subject};
 use crate::state::{Event, State};
 use crate::types::AttemptInfo;
 use crate::values::AttemptId;
@@ -41,6 +41,25 @@ pub(super) fn advance(
         step.reason,
         from.id.to_string(),
         from.state.as_str(),
+    ])?)
+}
+
+/// Puts the submitter's own «unknown» in the place of a guess; the state stays.
+pub(super) fn restate(
+    db: &Connection,
+    of: &AttemptInfo,
+    event: Event,
+    reason: Option<&str>,
+    now: WallTime,
+) -> Done<()> {
+    let sql_text = "UPDATE ledger_attempts SET event = ?1, decided_at_us = ?2, reason = ?3
+         WHERE id = ?4 AND state = 'unknown' AND event = ?5";
+    expect_one(db.prepare_cached(sql_text)?.execute(params![
+        event.as_str(),
+        sql_time(now),
+        reason,
+        of.id.to_string(),
+        of.event.as_str(),
     ])?)
 }
 
@@ -103,10 +122,17 @@ pub(super) fn found(db: &Connection, id: &AttemptId, op: Op, endpoint: &Endpoint
 }
 
 pub(super) fn found_open(db: &Connection, key: &Key, op: Op, endpoint: &Endpoint) -> Done<Stored> {
-    open_attempt(db, key)?.ok_or_else(|| {
-        let (subject, endpoint) = (Subject::Posting(key.clone()), endpoint.clone());
-        Fail::Call(LedgerError::NotFound { op, subject, endpoint })
-    })
+    if let Some(open) = open_attempt(db, key)? {
+        return Ok(open);
+    }
+    let subject = Subject::Posting(key.clone());
+    Err(Fail::Call(match latest(db, key)? {
+        None => LedgerError::NotFound { op, subject, endpoint: endpoint.clone() },
+        Some(Stored { info, .. }) => {
+            let (state, why) = (info.state, Obstacle::NoneOpen { last: info.id });
+            LedgerError::NotAllowed { op, subject, state, why, until: None }
+        }
+    }))
 }
 
 /// The database decides whether a conditional statement took effect.

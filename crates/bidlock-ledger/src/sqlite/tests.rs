@@ -1,6 +1,7 @@
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bidlock_core::{FencingToken, Refusal};
 use rusqlite::Connection;
@@ -131,7 +132,7 @@ fn one_look_up_answers_should_bid_and_reserve() {
     assert_eq!(should_bid.len(), 1, "{should_bid:?}");
     assert!(should_bid[0].contains("SEARCH"), "{should_bid:?}");
     assert!(should_bid[0].contains("ledger_attempts_open (marketplace=? AND posting=?)"));
-    let reserve = plan(&write::latest_sql());
+    let reserve = plan(&read::latest_sql());
     assert_eq!(reserve.len(), 1, "no sorting: {reserve:?}");
     assert!(reserve[0].contains("ledger_attempts_seen (marketplace=? AND posting=?)"));
 }

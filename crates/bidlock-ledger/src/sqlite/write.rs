@@ -1,25 +1,17 @@
 //! What each operation does to the file, inside a transaction that has the write lock.
 
 use bidlock_core::{Endpoint, FencingToken, InvalidValue, Key, WallTime};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 
-use super::read::by_id;
-use super::rows::{self, Stored, sql, sql_time};
-use super::step::{Done, Line, Step, advance, append, append_once, expect_one, found};
+use super::read::{by_id, latest};
+use super::rows::{Stored, sql, sql_time};
+use super::step::{Done, Line, Step, advance, append, append_once, expect_one, found, restate};
 use super::worker::Fail;
-use crate::error::{LedgerError, Op, Subject};
+use crate::error::{LedgerError, Obstacle, Op, Subject};
 use crate::requests::{Outcome, ReserveRequest, StartRequest};
 use crate::state::{Event, RecordStep, Standing, State, record_step};
 use crate::types::{Recorded, Reservation, Start, Verdict};
 use crate::values::AttemptId;
-
-/// One look-up: the newest attempt has the highest token, and only it can be open.
-pub(super) const LATEST: &str = "SELECT {columns} FROM ledger_attempts
-     WHERE marketplace = ?1 AND posting = ?2 ORDER BY token_seen DESC, seq DESC LIMIT 1";
-
-pub(super) fn latest_sql() -> String {
-    LATEST.replace("{columns}", rows::ATTEMPT)
-}
 
 /// Makes an attempt, or says what stands against it.
 pub(super) fn reserve(
@@ -28,11 +20,7 @@ pub(super) fn reserve(
     request: &ReserveRequest,
     now: WallTime,
 ) -> Done<Reservation> {
-    let latest = db
-        .prepare_cached(&latest_sql())?
-        .query_row([key.marketplace(), key.posting_encoded()], rows::attempt)
-        .optional()?;
-    if let Some(latest) = latest {
+    if let Some(latest) = latest(db, key)? {
         let seen = latest.token_seen;
         let state = latest.info.state.read_at(now, latest.info.send_by);
         let mine = latest.info.id == request.attempt;
@@ -190,9 +178,15 @@ pub(super) fn record(
             op: Op::Record,
             subject: Subject::Attempt(*id),
             state: info.state,
-            why: "it has not started; start it first, or record that nothing was sent",
+            why: Obstacle::NotStarted,
             until: None,
         })),
+        RecordStep::Restate => {
+            let event = Event::of_outcome(outcome);
+            restate(db, info, event, outcome.reason(), now)?;
+            append(db, info, Line { event, token: None, by, at: now }, detail)?;
+            Ok(Recorded::Written(found(db, id, Op::Record, endpoint)?.read_at(now)))
+        }
         RecordStep::Late => {
             let line = Line { event: Event::of_late(outcome), token: None, by, at: now };
             append_once(db, info, line, detail)?;

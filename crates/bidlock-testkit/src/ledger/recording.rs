@@ -4,7 +4,9 @@ use bidlock_ledger::{
     AttemptId, Event, Freshness, LedgerError, Outcome, Recorded, Reservation, State, Verdict,
 };
 
-use super::scene::{Scene, key, not_allowed, not_sent, note, placed, refused, sure, unknown};
+use super::scene::{
+    Scene, given_up, key, not_allowed, not_sent, note, nothing_sent, placed, refused, sure, unknown,
+};
 
 pub(super) async fn a_decision_stands_for_ever(scene: &Scene) {
     scene.recorded(&key("placed"), 5, &placed()).await;
@@ -67,8 +69,8 @@ pub(super) async fn a_doubt_ends_by_the_submitters_word(scene: &Scene) {
 }
 
 pub(super) async fn a_repeated_outcome_changes_nothing(scene: &Scene) {
-    let outcomes = [placed(), refused(), not_sent(), unknown()];
-    for (posting, outcome) in ["a", "b", "c", "d"].into_iter().zip(outcomes) {
+    let outcomes = [placed(), refused(), not_sent(), unknown(), given_up()];
+    for (posting, outcome) in ["a", "b", "c", "d", "e"].into_iter().zip(outcomes) {
         let id = scene.recorded(&key(posting), 5, &outcome).await;
         let (before, events) = (scene.info(&id).await, scene.events(&key(posting)).await);
         scene.advance(Duration::from_secs(1));
@@ -79,12 +81,34 @@ pub(super) async fn a_repeated_outcome_changes_nothing(scene: &Scene) {
     }
 }
 
+pub(super) async fn the_submitters_own_doubt_replaces_a_guess(scene: &Scene) {
+    // Met by a higher token, and left alone by its caller: neither is the submitter's word.
+    let (met, left) = (key("met"), key("left"));
+    let doubted = scene.started(&met, 5).await;
+    scene.cannot_reserve(&met, 6).await;
+    let dropped = scene.recorded(&left, 5, &given_up()).await;
+    for (posting, id, guess) in [(met, doubted, Event::Doubted), (left, dropped, Event::GivenUp)] {
+        assert_eq!(scene.info(&id).await.event, guess);
+        let again = sure(scene.ledger.record(&id, &given_up()).await);
+        assert!(matches!(again, Recorded::Already(_)), "a guess replaces nothing: {again:?}");
+        let told = sure(scene.ledger.record(&id, &unknown()).await);
+        let Recorded::Written(info) = told else { panic!("news: {told:?}") };
+        assert_eq!((info.state, info.event), (State::Unknown, Event::Unknown));
+        assert_eq!(info.reason.as_deref(), Some("no answer"));
+        assert_eq!(scene.info(&id).await, info);
+        let expected = [Event::Reserved, Event::Started, guess, Event::Unknown];
+        assert_eq!(scene.events(&posting).await, expected, "both are kept");
+        let again = sure(scene.ledger.record(&id, &given_up()).await);
+        assert!(matches!(again, Recorded::Already(_)), "{again:?}");
+        assert_eq!(scene.info(&id).await.event, Event::Unknown, "its word is not taken back");
+    }
+}
+
 pub(super) async fn a_late_outcome_is_kept_and_reported(scene: &Scene) {
     let a = key("a");
     let id = scene.recorded(&a, 5, &unknown()).await;
     scene.advance(Duration::from_hours(1));
-    let finding = bidlock_ledger::Resolution::NotSent;
-    sure(scene.ledger.resolve(&a, &finding, &note(), Duration::ZERO).await);
+    sure(scene.resolve(&a, nothing_sent(false)).await);
     let before = scene.info(&id).await;
     let late = sure(scene.ledger.record(&id, &placed()).await);
     assert!(matches!(late, Recorded::Late(_)), "{late:?}");
@@ -100,7 +124,7 @@ pub(super) async fn a_late_outcome_is_kept_and_reported(scene: &Scene) {
 
 pub(super) async fn what_never_started_has_no_outcome(scene: &Scene) {
     let id = scene.reserve(&key("a"), 5).await;
-    for outcome in [placed(), refused(), unknown()] {
+    for outcome in [placed(), refused(), unknown(), given_up()] {
         not_allowed(scene.ledger.record(&id, &outcome).await);
         assert_eq!(scene.state(&id).await, State::Reserved);
     }

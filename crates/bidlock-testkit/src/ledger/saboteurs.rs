@@ -1,108 +1,22 @@
 //! Stores that break one rule each, so that the suite itself is tested.
 
+mod faults;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bidlock_core::{Endpoint, FencingToken, Health, Key, ProcessMark, WallTime, limits};
+use bidlock_core::{Endpoint, FencingToken, Health, Key, Liveness, ProcessMark, WallTime, limits};
 use bidlock_ledger::{
     AttemptId, AttemptInfo, AuditAct, AuditEntry, AuditQuery, BidQuery, Fingerprint, HistoryEntry,
-    LedgerError, OperatorNote, Outcome, Recorded, Reservation, ReserveRequest, Resolution, Result,
-    Start, StartRequest, State, Store, Verdict,
+    LedgerError, OperatorNote, Outcome, Recorded, Reservation, ReserveRequest, Resolution,
+    ResolveRequest, Result, SeenSender, Start, StartRequest, State, Store, Verdict,
 };
 
 use super::LedgerFixture;
-
-macro_rules! faults {
-    ($($(#[$doc:meta])+ $name:ident: [$($rule:literal),+],)+) => {
-        /// What a saboteur does wrong.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum LedgerFault {
-            $($(#[$doc])+ $name,)+
-        }
-
-        /// Every fault, and the rules that catch it.
-        pub const LEDGER_FAULTS: &[(LedgerFault, &[&str])] = &[
-            $((LedgerFault::$name, &[$($rule),+]),)+
-        ];
-    };
-}
-
-faults! {
-    /// Lets a submission begin whoever asks.
-    StartsTwice: [
-        "start_is_answered_yes_once", "the_payload_is_fixed_at_the_start",
-        "a_higher_token_takes_over_what_is_only_reserved"
-    ],
-    /// Says yes to every racer that comes second.
-    ReservesTwice: ["racing_bidders_start_once", "a_free_posting_is_reserved_once"],
-    /// Has another attempt for the same call.
-    ForgetsRepeats: ["a_repeat_of_reserve_is_recognised"],
-    /// Lets one id serve two postings.
-    SharesIds: ["an_attempt_id_serves_once"],
-    /// Takes the prefix for a part of the posting.
-    SplitsByPrefix: ["a_posting_is_one_under_every_prefix"],
-    /// Reserves for a token that is too low.
-    ReserveIgnoresToken: [
-        "a_lower_token_is_refused_and_changes_nothing",
-        "a_lower_token_that_meets_a_start_changes_nothing"
-    ],
-    /// Starts for a token that is too low.
-    StartIgnoresToken: ["a_start_with_a_lower_token_is_refused"],
-    /// Starts what it does not know.
-    StartsStrangers: ["an_unknown_attempt_never_starts"],
-    /// Takes a started attempt over, for a higher token.
-    TakesOverStarted: ["a_started_attempt_is_never_taken_over", "doubt_never_ends_by_age"],
-    /// Closes a doubt an hour after its send-by.
-    TakesOverByAge: ["doubt_never_ends_by_age"],
-    /// Leaves started what nobody will send any more.
-    StartedForEver: [
-        "started_past_its_send_by_reads_as_unknown",
-        "bids_are_filtered_as_everybody_reads_them"
-    ],
-    /// Takes the payload of the latest call.
-    ReplacesPayload: ["the_payload_is_fixed_at_the_start"],
-    /// Opens a decided posting again by itself.
-    ReopensByItself: ["a_decision_stands_for_ever"],
-    /// Keeps a posting closed of which nothing was sent.
-    NeverReleases: ["not_sent_lets_another_try"],
-    /// Wants the highest token for an outcome.
-    RecordNeedsToken: ["record_needs_no_token"],
-    /// Lets a doubt stand against the submitter's own word.
-    DoubtsTheSubmitter: ["a_doubt_ends_by_the_submitters_word"],
-    /// Takes a repeated outcome for news.
-    RecordsTwice: ["a_repeated_outcome_changes_nothing"],
-    /// Loses an outcome that comes late.
-    SwallowsLate: ["a_late_outcome_is_kept_and_reported"],
-    /// Has an outcome for what never started.
-    RecordsUnstarted: ["what_never_started_has_no_outcome"],
-    /// Lets a doubt be ended while it may still be sent.
-    ResolvesEarly: ["resolve_waits_for_send_by_and_lag", "resolve_needs_a_doubt"],
-    /// Loses the sender's process.
-    LosesProcess: ["resolve_waits_for_the_sender_to_end"],
-    /// Says that it has resolved what was no doubt.
-    ResolvesAnything: ["resolve_needs_a_doubt", "acts_by_hand_are_audited"],
-    /// Ends every doubt as not sent.
-    ResolvesOneWay: ["each_finding_leads_to_its_state"],
-    /// Opens a placed bid again.
-    ReopensPlaced: ["a_placed_bid_is_not_reopened"],
-    /// Says that a posting is open again, and leaves it closed.
-    ReopensNothing: ["reopen_lets_another_try"],
-    /// Says that it has withdrawn what was never placed.
-    WithdrawsAnything: ["only_a_placed_bid_is_withdrawn"],
-    /// Keeps no audit.
-    SkipsAudit: ["acts_by_hand_are_audited"],
-    /// Keeps the newest entry of a history only.
-    RewritesHistory: ["history_tells_every_step_in_order"],
-    /// Begins every page anew.
-    RepeatsPages: ["bids_are_paged_newest_first"],
-    /// Forgets what was acknowledged when it is closed.
-    Forgets: ["a_ledger_opened_again_has_forgotten_nothing"],
-    /// Sees no attempt that stands against a bid.
-    SeesNothing: ["should_bid_gives_the_reason"],
-}
+pub use faults::{LEDGER_FAULTS, LedgerFault};
 
 /// Puts a fault around a sound store.
 #[must_use]
@@ -253,10 +167,19 @@ impl Store for Saboteur {
     }
 
     async fn record(&self, id: &AttemptId, outcome: &Outcome, now: WallTime) -> Result<Recorded> {
+        let guess = matches!(outcome, Outcome::GivenUp { .. });
+        let told = &Outcome::Unknown { reason: outcome.reason().map(str::to_owned) };
+        let outcome =
+            if guess && self.does(LedgerFault::TakesGuessesForWords) { told } else { outcome };
         if let Some(known) = self.inner.attempt(id, now).await? {
             let closed = known.state.is_decided() || known.state == State::Abandoned;
             match self.fault {
                 LedgerFault::SwallowsLate if closed => return Ok(Recorded::Already(known)),
+                LedgerFault::KeepsTheGuess
+                    if known.state == State::Unknown && outcome.state() == State::Unknown =>
+                {
+                    return Ok(Recorded::Already(known));
+                }
                 LedgerFault::DoubtsTheSubmitter if known.state == State::Unknown => {
                     return Ok(Recorded::Late(known));
                 }
@@ -286,21 +209,44 @@ impl Store for Saboteur {
 
     async fn resolve(
         &self,
-        id: &AttemptId,
-        resolution: &Resolution,
-        note: &OperatorNote,
-        lag: Duration,
+        key: &Key,
+        request: &ResolveRequest,
+        seen: Option<SeenSender>,
         now: WallTime,
     ) -> Result<AttemptInfo> {
-        let (mut resolution, mut at) = (resolution.clone(), now);
-        match self.fault {
-            LedgerFault::ResolvesEarly => at = now + YEARS,
-            LedgerFault::ResolvesOneWay => resolution = Resolution::NotSent,
+        let (mut request, mut seen, mut at) = (request.clone(), seen, now);
+        let open = self.inner.open_attempt(key, now).await?;
+        if let Some(open) = &open {
+            match self.fault {
+                LedgerFault::ResolvesWhateverIsOpen => request.attempt = Some(open.id),
+                LedgerFault::GuessesTheAttempt => {
+                    request.attempt = request.attempt.or(Some(open.id));
+                }
+                LedgerFault::SwapsSenders => {
+                    let liveness = seen.map_or(Liveness::Gone, |seen| seen.liveness);
+                    seen = Some(SeenSender { attempt: open.id, liveness });
+                }
+                _ => {}
+            }
+        }
+        let early = open.as_ref().is_some_and(|open| open.send_by.is_some_and(|by| by > now));
+        match (self.fault, &mut request.resolution) {
+            (LedgerFault::ResolvesEarly, _) => at = now + YEARS,
+            (LedgerFault::ResolvesOneWay, any) => *any = Resolution::Refused,
+            (LedgerFault::FindersWait, any) if early => *any = Resolution::Refused,
+            (LedgerFault::ForgetsUnseenSenders, Resolution::NotSent { sender_is_gone }) => {
+                *sender_is_gone = true;
+            }
             _ => {}
         }
-        match self.inner.resolve(id, &resolution, note, lag, at).await {
+        match self.inner.resolve(key, &request, seen, at).await {
             Err(LedgerError::NotAllowed { .. }) if self.does(LedgerFault::ResolvesAnything) => {
-                self.one(id, now).await
+                Ok(open.unwrap_or_else(|| panic!("{key} has an open attempt")))
+            }
+            Err(LedgerError::NotAllowed { op, subject, state: State::Abandoned, .. })
+                if self.does(LedgerFault::HidesTheAbandoned) =>
+            {
+                Err(LedgerError::NotFound { op, subject, endpoint: self.endpoint().clone() })
             }
             answer => answer,
         }

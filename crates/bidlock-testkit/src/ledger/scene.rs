@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bidlock_core::{Clock as _, FencingToken, Key, ProcessMark, WallTime};
 use bidlock_ledger::{
-    AttemptId, AttemptInfo, Event, Fingerprint, Ledger, LedgerError, OperatorNote, Outcome,
-    Reservation, ReserveRequest, Start, StartRequest, State, Store,
+    AttemptId, AttemptInfo, Event, Fingerprint, Ledger, LedgerError, Obstacle, OperatorNote,
+    Outcome, Reservation, ReserveRequest, Resolution, ResolveRequest, Start, StartRequest, State,
+    Store,
 };
 
 use crate::TestPlatform;
@@ -61,8 +62,12 @@ impl Scene {
 
     /// The same ledger as another process opens it.
     pub(super) fn open_again(&self) -> Ledger {
-        let store = (self.fixture.open)(&self.fixture.machine);
-        Ledger::new(store, &self.fixture.machine.platform())
+        Ledger::new(self.store(), &self.fixture.machine.platform())
+    }
+
+    /// The store by itself, without what the ledger in front of it checks.
+    pub(super) fn store(&self) -> Arc<dyn Store> {
+        (self.fixture.open)(&self.fixture.machine)
     }
 
     pub(super) const fn machine(&self) -> &TestPlatform {
@@ -135,6 +140,35 @@ impl Scene {
         id
     }
 
+    /// An attempt of a process of this machine that has started.
+    pub(super) async fn started_by(&self, sender: &TestPlatform, key: &Key) -> AttemptId {
+        let mut request = self.request(5);
+        request.process = sender.platform().processes.current();
+        sure(self.ledger.reserve(key, &request).await);
+        let start = self.start(&request.attempt, 5).await;
+        assert!(matches!(start, Start::Yes(_)), "{start:?}");
+        request.attempt
+    }
+
+    /// An operator's word about whatever attempt is open.
+    pub(super) async fn resolve(
+        &self,
+        key: &Key,
+        resolution: Resolution,
+    ) -> Result<AttemptInfo, LedgerError> {
+        self.ledger.resolve(key, &finding(None, resolution)).await
+    }
+
+    /// An operator's word about one attempt.
+    pub(super) async fn resolve_one(
+        &self,
+        key: &Key,
+        attempt: AttemptId,
+        resolution: Resolution,
+    ) -> Result<AttemptInfo, LedgerError> {
+        self.ledger.resolve(key, &finding(Some(attempt), resolution)).await
+    }
+
     pub(super) async fn info(&self, id: &AttemptId) -> AttemptInfo {
         let found = sure(self.ledger.attempt(id).await);
         found.unwrap_or_else(|| panic!("{id} is in the ledger"))
@@ -160,6 +194,24 @@ pub(super) fn note() -> OperatorNote {
     OperatorNote { actor: "ann".to_owned(), because: "looked at the marketplace".to_owned() }
 }
 
+/// How long a bid may take to show, in these rules.
+pub(super) const LAG: Duration = Duration::from_mins(10);
+
+/// What an operator asks for.
+pub(super) fn finding(attempt: Option<AttemptId>, resolution: Resolution) -> ResolveRequest {
+    ResolveRequest { attempt, resolution, note: note(), visibility_lag: LAG }
+}
+
+/// An operator's finding that nothing was sent.
+pub(super) const fn nothing_sent(sender_is_gone: bool) -> Resolution {
+    Resolution::NotSent { sender_is_gone }
+}
+
+/// An operator's finding of the bid.
+pub(super) fn found() -> Resolution {
+    Resolution::Placed { reference: Some("r-9".to_owned()) }
+}
+
 pub(super) fn placed() -> Outcome {
     Outcome::Placed { reference: Some("r-1".to_owned()) }
 }
@@ -176,6 +228,10 @@ pub(super) fn unknown() -> Outcome {
     Outcome::Unknown { reason: Some("no answer".to_owned()) }
 }
 
+pub(super) fn given_up() -> Outcome {
+    Outcome::GivenUp { reason: Some("dropped".to_owned()) }
+}
+
 /// The answer of a store that has to give one.
 #[track_caller]
 pub(super) fn sure<T>(answer: Result<T, LedgerError>) -> T {
@@ -190,6 +246,15 @@ pub(super) fn sure<T>(answer: Result<T, LedgerError>) -> T {
 pub(super) fn not_allowed<T: Debug>(answer: Result<T, LedgerError>) -> Option<WallTime> {
     match answer {
         Err(LedgerError::NotAllowed { until, .. }) => until,
+        other => panic!("not allowed, but {other:?}"),
+    }
+}
+
+/// What stands against it.
+#[track_caller]
+pub(super) fn obstacle<T: Debug>(answer: Result<T, LedgerError>) -> Obstacle {
+    match answer {
+        Err(LedgerError::NotAllowed { why, .. }) => why,
         other => panic!("not allowed, but {other:?}"),
     }
 }
