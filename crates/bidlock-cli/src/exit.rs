@@ -101,8 +101,9 @@ impl Failure {
         for cause in &self.causes {
             text = format!("{text}  caused by: {}\n", visible(cause));
         }
-        if let Some(hint) = &self.hint {
-            text = format!("{text}{} {}\n", output.paint("1;36", "hint:"), visible(hint));
+        for (at, line) in self.hint.iter().flat_map(|hint| hint.lines()).enumerate() {
+            let word = if at == 0 { output.paint("1;36", "hint:") + " " } else { String::new() };
+            text = format!("{text}{word}{}\n", visible(line));
         }
         output.stderr(&text);
     }
@@ -161,8 +162,8 @@ impl From<BackendError> for Failure {
                 "unknown",
                 "it may have taken effect; look with `bidlock locks` before asking again",
             ),
-            BackendError::TooLate { .. } => {
-                (code::UNAVAILABLE, "too_late", "the store is slow; nothing was done, ask again")
+            BackendError::TooLate { .. } | BackendError::Busy { .. } => {
+                (code::BUSY, "store_busy", "nothing was done; ask again, or raise --wait")
             }
             BackendError::Refused { reason, endpoint, .. } => refused(reason, endpoint.as_str()),
             _ => (code::UNAVAILABLE, "store", "see the message of the store"),
@@ -215,14 +216,19 @@ impl From<bidlock::Error> for Failure {
             Error::Held { .. } | Error::TimedOut { .. } => {
                 (code::BUSY, "busy", "wait longer with --wait, or see `bidlock locks`")
             }
-            Error::Lost { .. } | Error::Fenced { .. } => {
+            Error::Lost { .. } => {
                 (code::LOST, "lost", "nothing was done; run the same command again")
             }
+            Error::Fenced { .. } => (
+                code::LOST,
+                "fenced",
+                "nothing was done; the lock store is behind the ledger: set this machine's clock \
+                 right, and name the lock store that the other bidders use, then run it again",
+            ),
             Error::Store(error) => return error.into(),
             Error::Ledger(error) => return error.into(),
             Error::Invalid(error) => return error.into(),
             Error::Config(error) => return error.into(),
-            Error::Closed { .. } => (code::UNAVAILABLE, "closed", "run the same command again"),
             _ => (code::UNAVAILABLE, "other", "see the message"),
         };
         Self::new(code, kind, error.to_string()).hint(hint).retryable(retryable)

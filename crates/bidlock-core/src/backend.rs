@@ -111,6 +111,11 @@ pub struct Health {
 
 /// One store of leases. A call is one attempt: no retry, sleep or renewal in here.
 ///
+/// # Errors
+/// Every call may fail with any [`BackendError`](crate::BackendError); those of a caller's own
+/// making come as [`Refusal::Limit`](crate::Refusal::Limit). After
+/// [`may_have_applied`](crate::BackendError::may_have_applied), repeat the call or release.
+///
 /// Contention is a value; `Err` means that the store gave no answer. The caller picks the lease
 /// id, so that repeating a call after a lost reply is harmless. Only durations cross the trait:
 /// the store's clock decides expiry, and the caller counts from the moment before it asked.

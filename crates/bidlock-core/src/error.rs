@@ -161,6 +161,18 @@ pub enum BackendError {
         /// At which store.
         endpoint: Endpoint,
     },
+    /// Others kept the store busy for all of the time that the request had; nothing changed.
+    #[error("{}: others keep {endpoint} busy", About(*op, key.as_ref()))]
+    Busy {
+        /// What was being done.
+        op: Op,
+        /// On which key, where it was on one.
+        key: Option<Key>,
+        /// At which store.
+        endpoint: Endpoint,
+        /// What the driver said.
+        source: Source,
+    },
     /// The store answered, and will not: rights, memory, read-only, wrong type.
     #[error("{}: {endpoint} refuses: {reason}", About(*op, key.as_ref()))]
     Refused {
@@ -186,11 +198,20 @@ impl BackendError {
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Unknown { .. } | Self::TooLate { .. } => true,
+            Self::Unreachable { .. }
+            | Self::Unknown { .. }
+            | Self::TooLate { .. }
+            | Self::Busy { .. } => true,
             Self::Refused { reason, .. } => {
                 matches!(reason, Refusal::NotReady(_) | Refusal::ReadOnly(_) | Refusal::Full(_))
             }
         }
+    }
+
+    /// Whether only others were in the way: the store itself is well.
+    #[must_use]
+    pub const fn is_contention(&self) -> bool {
+        matches!(self, Self::Busy { .. } | Self::TooLate { .. })
     }
 
     /// What was being done.
@@ -200,6 +221,7 @@ impl BackendError {
             Self::Unreachable { op, .. }
             | Self::Unknown { op, .. }
             | Self::TooLate { op, .. }
+            | Self::Busy { op, .. }
             | Self::Refused { op, .. } => *op,
         }
     }
@@ -211,6 +233,7 @@ impl BackendError {
             Self::Unreachable { endpoint, .. }
             | Self::Unknown { endpoint, .. }
             | Self::TooLate { endpoint, .. }
+            | Self::Busy { endpoint, .. }
             | Self::Refused { endpoint, .. } => endpoint,
         }
     }

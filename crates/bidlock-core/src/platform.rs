@@ -91,9 +91,6 @@ pub trait Clock: Debug + Send + Sync + 'static {
     /// Reads the wall clock, which a person or a time server may step.
     fn wall(&self) -> WallTime;
 
-    /// Reads the clock that stands still while the machine sleeps, to tell a sleep from a delay.
-    fn awake(&self) -> Duration;
-
     /// Resolves once [`Clock::now`] has reached `at`.
     ///
     /// # Cancel safety

@@ -32,10 +32,6 @@ impl Clock for SystemClock {
         WallTime::from_micros(u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX))
     }
 
-    fn awake(&self) -> Duration {
-        read(ClockId::CLOCK_MONOTONIC)
-    }
-
     fn sleep_until(&self, at: Moment) -> BoxFuture<'static, ()> {
         let timers = self.timers.clone();
         Box::pin(async move {

@@ -1,10 +1,10 @@
 //! What SQLite's errors mean to a caller.
 
-use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 
 use bidlock_core::{BackendError, Endpoint, Key, Op, Refusal};
+use nix::unistd::{AccessFlags, eaccess};
 use rusqlite::ErrorCode;
 use rusqlite::ffi;
 
@@ -18,6 +18,8 @@ pub(crate) enum Failure {
     Unknown(String),
     /// The request's own time was over; nothing changed (I9).
     TooLate,
+    /// Others wrote for all of that time; nothing changed.
+    Busy(String),
     /// The store will not.
     Refused(Refusal),
 }
@@ -39,7 +41,7 @@ impl Failure {
             return Self::Refused(Refusal::Other(format!("{shown}: {error}")));
         };
         match code {
-            _ if is_busy(error) => Self::Unreachable(format!(
+            _ if is_busy(error) => Self::Busy(format!(
                 "{shown} was busy for all of the time that the request had; another process may \
                  be stopped in the middle of a change (see fuser {shown})"
             )),
@@ -82,6 +84,7 @@ impl Failure {
             }
             Self::Unknown(text) => BackendError::Unknown { op, key, endpoint, source: text.into() },
             Self::TooLate => BackendError::TooLate { op, key, endpoint },
+            Self::Busy(text) => BackendError::Busy { op, key, endpoint, source: text.into() },
             Self::Refused(reason) => BackendError::Refused { op, key, endpoint, reason },
         }
     }
@@ -125,9 +128,9 @@ fn full(path: &Path) -> Refusal {
 
 /// SQLite says "read-only" for a file without rights, a folder without rights and a mount alike.
 fn not_writable(path: &Path) -> Refusal {
-    match OpenOptions::new().read(true).write(true).open(path) {
+    match may_use(path) {
         Err(error) => refusal_of_io(&error, path, "write"),
-        Ok(_) => Refusal::Permission(format!(
+        Ok(()) => Refusal::Permission(format!(
             "cannot write beside {}; give this user rights to its folder and its -wal and -shm \
              files, or name another file",
             path.display()
@@ -140,10 +143,17 @@ fn not_opened(path: &Path, error: &rusqlite::Error) -> Refusal {
     if path.is_dir() {
         return Refusal::Permission(format!("{shown} is a folder; name a file in it"));
     }
-    match OpenOptions::new().read(true).write(true).open(path) {
+    match may_use(path) {
         Err(error) => refusal_of_io(&error, path, "open"),
-        Ok(_) => Refusal::Permission(format!(
+        Ok(()) => Refusal::Permission(format!(
             "{shown}: {error}; give this user rights to its folder and its -wal and -shm files"
         )),
     }
+}
+
+/// Whether this process may read and write the file. It is not opened for that: closing it again
+/// would drop the locks that other connections of this process have on it.
+/// Source: SQLite, «How To Corrupt», §2.2.
+fn may_use(path: &Path) -> io::Result<()> {
+    Ok(eaccess(path, AccessFlags::R_OK | AccessFlags::W_OK)?)
 }

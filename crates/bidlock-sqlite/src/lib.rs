@@ -77,7 +77,7 @@ impl Sqlite {
     ///
     /// # Errors
     /// [`BackendError::Refused`] when the file cannot be read and written, is damaged, is not a
-    /// database, or was written by a newer bidlock; [`BackendError::Unreachable`] when others
+    /// database, or was written by a newer bidlock; [`BackendError::Busy`] when others
     /// kept it busy for 10 s.
     pub fn open(path: &Path, platform: &Platform) -> Result<Self> {
         Self::open_with(path, platform, Durability::default())

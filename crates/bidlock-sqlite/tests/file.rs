@@ -251,7 +251,7 @@ fn a_busy_file_is_waited_for_within_the_requests_own_time() {
     });
     let took = scene.platform.clock.now().since(asked);
     let failed = failed.unwrap_err();
-    assert!(matches!(failed, BackendError::Unreachable { .. }), "{failed:?}");
+    assert!(matches!(failed, BackendError::Busy { .. }), "{failed:?}");
     assert!(!failed.may_have_applied() && took >= hasty.within, "{took:?}");
     assert!(ticks >= 5, "the runtime was blocked: {ticks}");
 

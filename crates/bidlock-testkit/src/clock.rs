@@ -17,7 +17,6 @@ pub struct ManualClock {
 #[derive(Debug)]
 struct State {
     boot: Duration,
-    awake: Duration,
     wall: u64,
     tick: Duration,
     sleepers: Vec<Sleeper>,
@@ -39,7 +38,6 @@ impl ManualClock {
     pub fn starting_at(since_boot: Duration, wall: WallTime) -> Self {
         let state = State {
             boot: since_boot,
-            awake: since_boot,
             wall: wall.as_micros(),
             tick: Duration::ZERO,
             sleepers: Vec::new(),
@@ -51,14 +49,6 @@ impl ManualClock {
     /// Lets time pass on all clocks, and wakes whoever slept until then.
     pub fn advance(&self, time: Duration) {
         self.change(|state| state.pass(time));
-    }
-
-    /// Lets the machine sleep: the wall clock and [`Clock::now`] move, [`Clock::awake`] does not.
-    pub fn suspend(&self, time: Duration) {
-        self.change(|state| {
-            state.pass(time);
-            state.awake = state.awake.saturating_sub(time);
-        });
     }
 
     /// Steps the wall clock alone, as a person or a time server does.
@@ -101,7 +91,6 @@ impl Default for ManualClock {
 impl State {
     fn pass(&mut self, time: Duration) {
         self.boot = self.boot.saturating_add(time);
-        self.awake = self.awake.saturating_add(time);
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         self.wall = self.wall.saturating_add(micros);
     }
@@ -132,10 +121,6 @@ impl Clock for ManualClock {
 
     fn wall(&self) -> WallTime {
         WallTime::from_micros(self.lock().wall)
-    }
-
-    fn awake(&self) -> Duration {
-        self.lock().awake
     }
 
     fn sleep_until(&self, at: Moment) -> BoxFuture<'static, ()> {
@@ -210,13 +195,11 @@ mod tests {
     }
 
     #[test]
-    fn the_three_clocks_part_on_suspend_and_on_a_step() {
+    fn the_wall_clock_steps_alone() {
         let clock = ManualClock::new();
-        let (now, wall, awake) = (clock.now(), clock.wall(), clock.awake());
-        clock.suspend(Duration::from_mins(1));
-        assert_eq!(clock.now().since(now), Duration::from_mins(1));
+        let (now, wall) = (clock.now(), clock.wall());
+        clock.advance(Duration::from_mins(1));
         assert_eq!(clock.wall().since(wall), Duration::from_mins(1));
-        assert_eq!(clock.awake(), awake);
         clock.step_wall(-3_600_000_000);
         assert!(clock.wall() < wall);
         assert_eq!(clock.now().since(now), Duration::from_mins(1), "never steps");

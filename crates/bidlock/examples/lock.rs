@@ -21,5 +21,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("{} is ours, token {}, {left:?} left", lease.key(), lease.token());
 
     lease.release().await?;
+    // Before a process ends: what was only dropped is released in the background.
+    locker.close().await;
     Ok(())
 }

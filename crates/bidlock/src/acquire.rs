@@ -200,7 +200,10 @@ impl Waiting {
                 Err(failed) if failed.is_retryable() => {
                     let key = &self.claim.request.key;
                     tracing::debug!(%key, error = %failed, "the store gave no answer");
-                    self.last = Some(Last::Failed(failed));
+                    // Who held it says more than that others were in the way of asking again.
+                    if !(failed.is_contention() && matches!(self.last, Some(Last::Held(..)))) {
+                        self.last = Some(Last::Failed(failed));
+                    }
                     LookAt(self.now() + store.pause(&*self.inner().platform.rng))
                 }
                 Err(refused) => return Err(refused.into()),
@@ -229,8 +232,8 @@ impl Waiting {
 
     /// Sends one request.
     async fn ask(&mut self) -> Result<Attempt, BackendError> {
-        /// A call may end this much after its wait budget (R17: 50 ms).
-        const GRACE: Duration = Duration::from_millis(40);
+        /// A request may end this much after the wait budget; the call has 50 ms (R17).
+        const GRACE: Duration = Duration::from_millis(15);
         /// One request without a wait takes this long at most.
         const AT_ONCE: Duration = Duration::from_secs(2);
         let inner = Arc::clone(self.inner());

@@ -9,7 +9,8 @@ use crate::open::ConfigError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreUrl {
-    /// The memory of this process, for locks alone.
+    /// The memory of one locker and its clones, for locks alone: for tests, and for tasks of one
+    /// process that share the locker.
     Memory,
     /// A file of this machine, for locks and the ledger.
     Sqlite(PathBuf),

@@ -109,7 +109,7 @@ async fn renewal_goes_on_through_errors_of_the_store() {
 async fn a_suspended_machine_finds_the_lease_lost_before_it_can_act() {
     let world = World::new();
     let lease = world.locker().acquire(&key("a")).ttl(ttl(3_000)).await.unwrap();
-    world.machine.clock.suspend(Duration::from_hours(1));
+    world.machine.clock.advance(Duration::from_hours(1));
     assert_eq!(loss(&lease), Some(LossReason::Suspended), "the first look says so");
     assert_eq!(lease.lost().await, LossReason::Suspended);
     assert!(matches!(lease.release().await, Err(Error::Lost { .. })));
@@ -356,7 +356,7 @@ async fn guarded_work_runs_no_further_after_a_suspend() {
     settle().await;
     // Data and the end of the lease are there at once when the machine wakes.
     go_on.send(()).unwrap();
-    world.machine.clock.suspend(Duration::from_hours(1));
+    world.machine.clock.advance(Duration::from_hours(1));
     let ended: Result<(), Error> = work.await.unwrap();
     assert!(matches!(ended, Err(Error::Lost { .. })), "{ended:?}");
 }

@@ -47,7 +47,7 @@ fn a_store_that_does_not_answer_is_69_with_the_cause() {
     });
     assert_eq!((failure.code, failure.kind), (69, "unknown"));
     let failure = Failure::from(BackendError::TooLate { op, key, endpoint });
-    assert_eq!((failure.code, failure.kind), (69, "too_late"));
+    assert_eq!((failure.code, failure.kind), (75, "store_busy"));
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn ledger(error: LedgerError) -> (u8, &'static str, bool) {
 
 #[test]
 fn every_error_of_the_ledger_has_its_code() {
-    use bidlock::ledger::{Op, Subject};
+    use bidlock::ledger::{Obstacle, Op, Subject};
     let (op, subject) = (Op::Resolve, Subject::Posting(Key::new("upwork", "j").unwrap()));
     let endpoint = Endpoint::new("sqlite:///x");
     let at = || (op, subject.clone(), endpoint.clone());
@@ -106,7 +106,8 @@ fn every_error_of_the_ledger_has_its_code() {
         (State::Abandoned, 2),
     ] {
         let (op, subject, _) = at();
-        let error = LedgerError::NotAllowed { op, subject, state, why: "x", until: None };
+        let error =
+            LedgerError::NotAllowed { op, subject, state, why: Obstacle::UnderWay, until: None };
         assert_eq!(ledger(error), (code, "not_allowed", false), "{state}");
     }
 }
@@ -117,7 +118,7 @@ fn when_something_will_be_allowed_is_said() {
         op: bidlock::ledger::Op::Resolve,
         subject: bidlock::ledger::Subject::Ledger,
         state: State::Unknown,
-        why: "too early",
+        why: bidlock::ledger::Obstacle::TooEarly,
         until: Some(bidlock::WallTime::from_micros(1_795_420_800_000_000)),
     });
     assert!(failure.message.ends_with("allowed from 2026-11-23T08:00:00.000Z"), "{failure:?}");
@@ -154,8 +155,7 @@ fn every_error_of_the_library_has_its_code() {
             "busy",
         ),
         (Error::Lost { key: key(), reason: LossReason::Suspended }, 76, "lost"),
-        (Error::Fenced { key: key(), token, seen }, 76, "lost"),
-        (Error::Closed { key: key() }, 69, "closed"),
+        (Error::Fenced { key: key(), token, seen }, 76, "fenced"),
         (Error::Store(unreachable()), 69, "unreachable"),
         (Error::Ledger(in_ledger), 2, "not_found"),
         (Error::Invalid(value), 2, "invalid"),
@@ -164,6 +164,8 @@ fn every_error_of_the_library_has_its_code() {
     ] {
         let failure = Failure::from(error);
         assert_eq!((failure.code, failure.kind), (code, kind), "{failure:?}");
-        assert!(failure.hint.is_some(), "{failure:?}");
+        let hint = failure.hint.as_deref().unwrap();
+        // A clock that is wrong does not mend itself by trying again.
+        assert_eq!(hint.contains("clock") && hint.contains("lock store"), kind == "fenced");
     }
 }
