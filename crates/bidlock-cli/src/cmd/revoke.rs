@@ -1,4 +1,4 @@
-use bidlock::ledger::AuditAct;
+use bidlock::ledger::{AuditAct, Ledger};
 use bidlock::{FencingToken, Key, Revocation};
 use serde_json::json;
 
@@ -11,6 +11,7 @@ use crate::output::time;
 pub(crate) async fn run(args: RevokeArgs, context: &Context) -> Result<u8, Failure> {
     let key = Key::parse(&context.config.prefix.value, &args.key)?;
     let token = FencingToken::new(args.token);
+    context.say_default();
     // Opened first: what cannot be audited is not done.
     let ledger = context.ledger().await?;
     let locker = context.locker().await?;
@@ -18,38 +19,56 @@ pub(crate) async fn run(args: RevokeArgs, context: &Context) -> Result<u8, Failu
         let message = format!("{} cannot revoke", locker.endpoint());
         return Err(Failure::new(code::CONFIG, "unsupported", message));
     };
+    // The audit has the act before it is done, and its result after: an act without a result is
+    // one of which nobody knows whether it took effect.
+    let asked = if args.now { "revoke_now" } else { "revoke" };
+    let mut act = AuditAct {
+        act: asked.to_owned(),
+        key: Some(key.clone()),
+        attempt: None,
+        token: Some(token),
+        note: context.note(args.because),
+    };
+    ledger.audit_append(&act).await?;
     let done = revoker.revoke(&key, token, args.now).await?;
-    let (what, told) = match done {
-        Revocation::Freed => ("revoke_now", format!("{key} is free now")),
+    let (result, remaining, told) = match done {
+        Revocation::Freed => ("revoked_freed", None, format!("{key} is free now")),
         Revocation::Marked { remaining } => {
             let rest = time::age(remaining);
-            ("revoke", format!("{key}: the holder is told; it is free in {rest} at most"))
+            let told = format!("{key}: the holder is told; it is free in {rest} at most");
+            ("revoked_marked", Some(remaining), told)
         }
         Revocation::NotHeld { current } => {
             let now = match current {
                 Some(current) => format!("it has token {} now", current.get()),
                 None => "it is free".to_owned(),
             };
-            let message = format!("{key} is not held with token {token}: {now}");
-            return Err(Failure::new(code::DECIDED, "not_held", message)
+            let told = format!("{key} is not held with token {token}: {now}");
+            "revoke_not_held".clone_into(&mut act.act);
+            keep_result(&ledger, &act, &told).await?;
+            return Err(Failure::new(code::LOST, "not_held", told)
                 .hint("nothing was changed; see `bidlock locks`"));
         }
     };
-    let act = AuditAct {
-        act: what.to_owned(),
-        key: Some(key.clone()),
-        attempt: None,
-        token: Some(token),
-        note: context.note(args.because),
-    };
-    ledger.audit_append(&act).await.map_err(|error| {
-        let under = Failure::from(error);
-        let message = format!("{told}, but the audit did not take it: {}", under.message);
-        Failure { message, ..under }
-    })?;
+    result.clone_into(&mut act.act);
+    keep_result(&ledger, &act, &told).await?;
     if context.output.json {
-        context.output.object(&json!({"key": key.as_str(), "token": token.get(), "act": what}))?;
+        let remaining = remaining.map(|rest| u64::try_from(rest.as_millis()).unwrap_or(u64::MAX));
+        context.output.object(&json!({
+            "key": key.as_str(),
+            "token": token.get(),
+            "act": asked,
+            "remaining_ms": remaining,
+        }))?;
     }
     context.output.say(&told);
     Ok(0)
+}
+
+async fn keep_result(ledger: &Ledger, act: &AuditAct, told: &str) -> Result<(), Failure> {
+    ledger.audit_append(act).await.map_err(|error| {
+        let under = Failure::from(error);
+        let message = format!("{told}, but the audit did not take that: {}", under.message);
+        Failure { message, hint: Some("see `bidlock locks`".to_owned()), ..under }
+    })
 }
