@@ -5,6 +5,7 @@ mod child;
 mod cmd;
 mod config;
 mod exit;
+mod log;
 mod output;
 
 use std::ffi::OsString;
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error, &arguments),
     };
     let output = Output::new(&cli.global);
-    log_to_stderr(&cli.global);
+    log::to_stderr(&cli.global);
     match cmd::run(cli, &output) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
@@ -47,19 +48,4 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
         error.print().unwrap_or_default();
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(code::USAGE))
-}
-
-/// Lets `-v` show what the library does; its errors are shown always.
-fn log_to_stderr(flags: &Global) {
-    let level = match flags.verbose {
-        0 => tracing::Level::ERROR,
-        1 => tracing::Level::DEBUG,
-        _ => tracing::Level::TRACE,
-    };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_ansi(false)
-        .with_target(flags.verbose > 0)
-        .with_writer(std::io::stderr)
-        .init();
 }

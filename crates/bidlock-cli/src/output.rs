@@ -85,12 +85,13 @@ impl Output {
     }
 
     /// Tells on stderr how a command went that owns stdout: lines for people, or one object.
-    pub(crate) fn report(&self, lines: &[String], object: &Value) {
+    /// Who asked for silence still hears what did not go well.
+    pub(crate) fn report(&self, well: bool, lines: &[String], object: &Value) {
         if self.json {
             self.stderr(&format!("{object}\n"));
-        } else {
+        } else if !(well && self.quiet) {
             for line in lines {
-                self.say(line);
+                self.stderr(&format!("{}\n", visible(line)));
             }
         }
     }

@@ -1,12 +1,16 @@
 mod report;
 
+use std::fs::OpenOptions;
 use std::future::{pending, poll_fn};
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::task::Poll;
 use std::time::Duration;
 
 use bidlock::ledger::{Fingerprint, Outcome};
 use bidlock::{Begin, BidGuard, BidOptions, Clock, Label, Moment, OpenBid, Ttl};
+use nix::fcntl::OFlag;
 
 use super::context::{Context, interrupted, wait_of};
 use crate::args::BidArgs;
@@ -21,6 +25,8 @@ const CHILD_REFUSED: i32 = 65;
 const CHILD_NOT_SENT: i32 = 75;
 /// The command is asked to stop so long before its send-by, at which it is killed.
 const STOP_LEAD_MAX: Duration = Duration::from_secs(2);
+/// The longest payload.
+const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
 
 /// Runs the command that sends a bid, at most once for a posting.
 pub(crate) async fn run(args: BidArgs, context: &Context) -> Result<u8, Failure> {
@@ -72,11 +78,25 @@ fn options(args: &BidArgs) -> Result<BidOptions, Failure> {
     Ok(options)
 }
 
-fn fingerprint(file: &Path) -> Result<Fingerprint, Failure> {
-    let bytes = std::fs::read(file).map_err(|e| {
-        let message = format!("--payload {}: {e}", file.display());
-        Failure::new(code::USAGE, "payload", message).hint("name a file that can be read")
-    })?;
+/// What a bid says is read whole, so it is bounded; and only a file has an end for sure.
+fn fingerprint(path: &Path) -> Result<Fingerprint, Failure> {
+    let refuse = |why: String, hint: &str| {
+        let message = format!("--payload {}: {why}", path.display());
+        Failure::new(code::USAGE, "payload", message).hint(hint)
+    };
+    let unreadable = |e: std::io::Error| refuse(e.to_string(), "name a file that can be read");
+    // A pipe without a writer is not waited for.
+    let flags = OFlag::O_NONBLOCK.bits();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(unreadable)?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(refuse("not a regular file".to_owned(), "name a file that holds the bid"));
+    }
+    let mut bytes = Vec::new();
+    file.take(PAYLOAD_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > PAYLOAD_BYTES_MAX {
+        let why = format!("longer than {} MiB", PAYLOAD_BYTES_MAX >> 20);
+        return Err(refuse(why, "name the file that holds the bid's text"));
+    }
     Ok(Fingerprint::of(&bytes))
 }
 
@@ -108,14 +128,14 @@ async fn submit(
     context: &Context,
 ) -> Result<Report, Failure> {
     if let Some((why, failure)) = hindered(&bid, signals).await {
-        return not_started(bid, why, failure).await;
+        return not_started(bid, why, failure, context).await;
     }
     let clock = context.clock();
     let child = match Child::start(spec, context.clock()) {
         Ok(child) => child,
         Err(error) => {
             let why = error.to_string();
-            return not_started(bid, &why, error.into()).await;
+            return not_started(bid, &why, error.into(), context).await;
         }
     };
     // At the send-by the posting may go to another bidder: nothing of the command may run then.
@@ -131,7 +151,7 @@ async fn submit(
     let outcome = outcome.fitted();
     match bid.finish(outcome.clone()).await {
         Ok(placement) => Ok(Report::of_placement(&placement, &outcome, context)),
-        Err(error) => Err(Report::not_recorded(&submission, &outcome, error)),
+        Err(error) => Err(Report::not_recorded(&submission, &outcome, error, context)),
     }
 }
 
@@ -172,13 +192,20 @@ fn lost(why: &str) -> Failure {
         .retryable(true)
 }
 
-/// Keeps that nothing was sent; without that the attempt reads as unknown from its send-by on.
-async fn not_started(bid: OpenBid, why: &str, failure: Failure) -> Result<Report, Failure> {
-    let outcome = Outcome::NotSent { reason: Some(why.to_owned()) };
-    if let Err(error) = bid.finish(outcome.fitted()).await {
-        tracing::error!(%error, "that nothing was sent could not be recorded");
+/// Keeps that nothing was sent. Without that the attempt reads as unknown from its send-by on,
+/// and a person has to end it.
+async fn not_started(
+    bid: OpenBid,
+    why: &str,
+    failure: Failure,
+    context: &Context,
+) -> Result<Report, Failure> {
+    let outcome = Outcome::NotSent { reason: Some(why.to_owned()) }.fitted();
+    let submission = bid.submission().clone();
+    match bid.finish(outcome.clone()).await {
+        Ok(_) => Err(failure),
+        Err(error) => Err(Report::not_recorded(&submission, &outcome, error, context)),
     }
-    Err(failure)
 }
 
 /// What the command's end says. Once it was signalled, only a clear «refused» counts (L4).

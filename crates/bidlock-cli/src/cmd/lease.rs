@@ -73,7 +73,10 @@ pub(crate) async fn renew(args: RenewArgs, context: &Context) -> Result<u8, Fail
                     json!({"key": key.as_str(), "renewed": true, "ttl_ms": ttl.as_millis()});
                 context.output.object(&object)?;
             }
-            context.output.say(&format!("{key} is held for {} more", time::age(ttl.get())));
+            // I5: a lease that had more left keeps that.
+            context
+                .output
+                .say(&format!("{key} is held for at least {} more", time::age(ttl.get())));
             return Ok(0);
         }
         Renewal::Expired => "it has ended, and nobody holds the key",

@@ -90,7 +90,11 @@ async fn finish(lease: Lease, ended: &Ended, context: &Context) -> Result<u8, Fa
             Err(error) => error.to_string(),
             Ok(_) => "the lock could not be renewed in time".to_owned(),
         };
-        release(lease, context).await;
+        // What is lost already is said below.
+        match lease.release().await {
+            Ok(()) | Err(bidlock::Error::Lost { .. }) => {}
+            Err(error) => warn(&error, context),
+        }
         return Err(Failure::new(code::LOST, "lost", format!("{why}; the command was stopped"))
             .hint("see `bidlock locks` for who holds it now")
             .retryable(true));
@@ -101,8 +105,12 @@ async fn finish(lease: Lease, ended: &Ended, context: &Context) -> Result<u8, Fa
 
 async fn release(lease: Lease, context: &Context) {
     if let Err(error) = lease.release().await {
-        context.output.say(&format!("warning: release of the lock: {error}"));
+        warn(&error, context);
     }
+}
+
+fn warn(error: &bidlock::Error, context: &Context) {
+    context.output.say(&format!("warning: release of the lock: {error}"));
 }
 
 /// The lease's own end by its `max_hold` lies at most so long before the one counted here, which

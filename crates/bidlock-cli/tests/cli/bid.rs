@@ -1,4 +1,5 @@
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use crate::User;
@@ -136,4 +137,130 @@ fn what_the_command_leaves_behind_does_not_outlive_the_send_by() {
     // The kill itself takes its time on a busy machine; what is tried here is seconds.
     let last = crate::lock::last_beat(&user);
     assert!(last < send_by + 500_000_000, "{last} against {send_by}");
+}
+
+/// Makes the ledger refuse one kind of history entry from now on.
+fn refuse_event(user: &User, event: &str) {
+    let file = user.path(".local/state/bidlock/bidlock.db");
+    let ledger = rusqlite::Connection::open(file).unwrap();
+    let sql = format!(
+        "CREATE TRIGGER refused BEFORE INSERT ON ledger_history WHEN NEW.event = '{event}'
+         BEGIN SELECT RAISE(ABORT, 'no room'); END"
+    );
+    ledger.execute_batch(&sql).unwrap();
+}
+
+#[test]
+fn nothing_sent_that_cannot_be_recorded_is_in_doubt() {
+    let user = User::new();
+    assert_eq!(user.run(&["bid", "upwork", "first", "true"]).code, 0);
+    refuse_event(&user, "not_sent");
+    fs::write(user.path("bad"), "#!/no/such/interpreter\n").unwrap();
+    fs::set_permissions(user.path("bad"), PermissionsExt::from_mode(0o755)).unwrap();
+    let words = ["bid", "upwork", "j", "--submit-timeout", "1s", "./bad"];
+    let ran = user.run(&words);
+    assert_eq!(ran.code, 11, "{ran:?}");
+    assert!(ran.stderr.contains("nothing was sent") && ran.stderr.contains("did not take"));
+    assert!(ran.stderr.contains("\n  bidlock resolve upwork j --attempt "), "{ran:?}");
+    assert!(!ran.stderr.contains("ERROR"), "once is enough: {ran:?}");
+    assert_eq!(user.run(&["bid", "upwork", "j", "touch", "ran"]).code, 11);
+    assert!(!user.path("ran").exists());
+}
+
+#[test]
+fn a_doubt_says_from_when_on_and_with_which_words_it_is_ended() {
+    let user = User::new();
+    let words = ["bid", "upwork", "a b", "--submit-timeout", "1h", "--", "sh", "-c", "exit 3"];
+    let own = user.run(&words);
+    let met = user.run(&["bid", "upwork", "a b", "touch", "ran"]);
+    let bids = user.run(&["bids", "--json"]).stdout;
+    let bid: serde_json::Value = serde_json::from_str(&bids).unwrap();
+    let [attempt, send_by] = ["attempt", "send_by"].map(|field| bid[field].as_str().unwrap());
+    for ran in [own, met] {
+        assert_eq!(ran.code, 11, "{ran:?}");
+        assert!(ran.stderr.contains(&format!("from {send_by} on")), "{ran:?}");
+        let choice = format!("  bidlock resolve upwork 'a b' --attempt {attempt} ");
+        let choices: Vec<&str> =
+            ran.stderr.lines().filter_map(|line| line.strip_prefix(&choice)).collect();
+        let found = ["--placed REF", "--refused", "--not-sent"];
+        assert_eq!(choices, found.map(|found| format!("{found} --because TEXT")), "{ran:?}");
+        assert!(!ran.stderr.contains('|') && !ran.stderr.contains("sender-is-gone"), "{ran:?}");
+    }
+    assert!(!user.path("ran").exists());
+}
+
+#[test]
+fn a_doubt_whose_sender_lives_is_not_resolved_yet() {
+    let user = User::new();
+    let script = "echo ready; sleep 60";
+    let words = ["bid", "upwork", "j", "--ttl", "200ms", "--", "sh", "-c", script];
+    let bid = user.until_ready(&words);
+    let locks = user.run(&["locks", "--json"]).stdout;
+    let lock: serde_json::Value = serde_json::from_str(&locks).unwrap();
+    let token = lock["token"].to_string();
+    let revoke = ["revoke", "bid_lock:upwork:j", "--token", &token, "--because", "x", "--now"];
+    assert_eq!(user.run(&revoke).code, 0);
+    let met = user.run(&["bid", "upwork", "j", "touch", "ran"]);
+    assert_eq!(met.code, 11, "{met:?}");
+    // Its sender lives: the way out is to wait, or to end it, and not to resolve.
+    let pid = lock["holder"].as_str().unwrap().split(':').nth(1).unwrap();
+    assert!(met.stderr.contains(&format!(":{pid}:")), "{met:?}");
+    assert!(met.stderr.contains("is alive and may still send it: end it first"), "{met:?}");
+    bid.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(bid.end().code, 11);
+    assert!(!user.path("ran").exists());
+}
+
+#[test]
+fn silence_does_not_hide_what_needs_a_person() {
+    let user = User::new();
+    let bid = |posting: &str, script: &str| {
+        user.run(&["-q", "bid", "upwork", posting, "--", "sh", "-c", script])
+    };
+    let well = bid("j", "exit 0");
+    assert_eq!((well.code, well.stderr.as_str()), (0, ""));
+    let again = bid("j", "exit 0");
+    assert!(again.code == 10 && again.stderr.contains("already bid"), "{again:?}");
+    let doubt = bid("k", "exit 3");
+    assert!(doubt.code == 11 && doubt.stderr.contains("bidlock resolve upwork k"), "{doubt:?}");
+}
+
+#[test]
+fn programs_read_objects_only() {
+    let user = User::new();
+    let script = "exit 3";
+    let ran = user.run(&["-vv", "--json", "bid", "upwork", "j", "--", "sh", "-c", script]);
+    let objects: Vec<serde_json::Value> = ran
+        .stderr
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+        .collect();
+    let (results, logs): (Vec<_>, Vec<_>) =
+        objects.iter().partition(|object| object.get("code").is_some());
+    assert_eq!(results.len(), 1, "{ran:?}");
+    assert!(!logs.is_empty() && logs.iter().all(|log| log["log"].is_string()), "{ran:?}");
+    assert!(results[0]["hint"].as_str().unwrap().contains("\n  bidlock resolve upwork j "));
+}
+
+#[test]
+fn a_payload_is_a_file_of_bounded_size() {
+    let user = User::new();
+    nix::unistd::mkfifo(&user.path("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let long = fs::File::create(user.path("long")).unwrap();
+    long.set_len((64 << 20) + 1).unwrap();
+    for (payload, why) in [
+        ("pipe", "not a regular file"),
+        ("/dev/zero", "not a regular file"),
+        (".", "not a regular file"),
+        ("long", "longer than 64 MiB"),
+        ("missing", "No such file"),
+    ] {
+        let ran = user.run(&["bid", "upwork", "j", "--payload", payload, "touch", "ran"]);
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert!(ran.stderr.contains(payload) && ran.stderr.contains(why), "{ran:?}");
+    }
+    assert!(!user.path("ran").exists());
+    long.set_len(64 << 20).unwrap();
+    let ran = user.run(&["bid", "upwork", "j", "--payload", "long", "true"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
 }

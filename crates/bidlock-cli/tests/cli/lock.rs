@@ -56,6 +56,9 @@ fn a_lease_lives_between_calls() {
     assert_eq!(taken.code, 0, "{taken:?}");
     assert_eq!(user.run(&["acquire", "-n", "--key", "n"]).code, 75);
     assert_eq!(user.run(&["renew", "--key", "n", "--lease", lease]).code, 0);
+    // I5: it keeps the minutes that it has.
+    let renewed = user.run(&["renew", "--key", "n", "--lease", lease, "--ttl", "1s"]);
+    assert!(renewed.stderr.contains("at least 1s"), "{renewed:?}");
     assert_eq!(user.run(&["renew", "--key", "n", "--lease", "h:1:0123456789abcdef"]).code, 76);
     assert_eq!(user.run(&["release", "--key", "n", "--lease", "h:1:0123456789abcdef"]).code, 76);
     assert_eq!(user.run(&["release", "--key", "n", "--lease", lease]).code, 0);
@@ -76,16 +79,31 @@ fn a_revoked_lock_stops_its_command() {
     let token = lock["token"].to_string();
 
     let other = ["revoke", "bid_lock::n", "--token", "1", "--because", "old"];
-    assert_eq!(user.run(&other).code, 10, "another token changes nothing");
-    let revoked = user.run(&["revoke", "bid_lock::n", "--token", &token, "--because", "stuck"]);
+    let refused = user.run(&other);
+    assert_eq!(refused.code, 76, "another token changes nothing: {refused:?}");
+    assert!(refused.stderr.contains(&token), "{refused:?}");
+    let words = ["revoke", "bid_lock::n", "--token", &token, "--because"];
+    // What is said of it is refused before anything is done.
+    for bad in ["a\nb", &"x".repeat(2_000)] {
+        let refused = user.run(&[&words[..], &[bad]].concat());
+        assert_eq!(refused.code, 2, "{refused:?}");
+        assert!(refused.stderr.contains("reason"), "{refused:?}");
+        assert!(user.run(&["locks", "--json"]).stdout.contains("\"revoked\":false"));
+    }
+    let revoked = user.run(&[&words[..], &["stuck", "--json"]].concat());
     assert_eq!(revoked.code, 0, "{revoked:?}");
+    let object: serde_json::Value = serde_json::from_str(&revoked.stdout).unwrap();
+    assert!((1..=3_000).contains(&object["remaining_ms"].as_u64().unwrap()), "{object}");
     let ended = holder.end();
     assert_eq!(ended.code, 76, "{ended:?}");
     assert!(ended.stderr.contains("operator"), "{ended:?}");
     assert!(user.path("asked").exists() && !crate::runs(&user.path("pid")));
     let audit = user.run(&["audit"]).stdout;
-    assert!(audit.contains("revoke") && audit.contains("stuck") && audit.contains(&token));
-    assert_eq!(audit.lines().count(), 1, "what changed nothing is not in the audit: {audit}");
+    let acts: Vec<&str> =
+        audit.lines().map(|line| line.split('\t').nth(2).unwrap()).rev().collect();
+    // The act is kept before it is done, and its result after.
+    assert_eq!(acts, ["revoke", "revoke_not_held", "revoke", "revoked_marked"], "{audit}");
+    assert_eq!(audit.matches("stuck").count(), 2, "{audit}");
 }
 
 #[test]
@@ -96,6 +114,7 @@ fn a_lock_is_not_held_for_longer_than_allowed() {
         user.until_ready(&["lock", "--key", "n", "--max-hold", "2s", "sh", "-c", script]).end();
     assert_eq!(ran.code, 76, "{ran:?}");
     assert!(!crate::runs(&user.path("pid")));
+    assert_eq!(ran.stderr.matches("was lost").count(), 1, "once is enough: {ran:?}");
 }
 
 #[test]
@@ -156,4 +175,19 @@ fn what_the_command_leaves_behind_does_not_outlive_the_lease() {
     let began: u128 = next.stdout.trim().parse().unwrap();
     // I2: of two under one lock, one has ended before the other begins.
     assert!(last_beat(&user) < began, "{} >= {began}", last_beat(&user));
+}
+
+#[test]
+fn a_revocation_says_which_store_it_is_about() {
+    let user = User::new();
+    assert_eq!(user.run(&["acquire", "--key", "n"]).code, 0);
+    let locks = user.run(&["locks", "--json"]).stdout;
+    let lock: serde_json::Value = serde_json::from_str(&locks).unwrap();
+    let token = lock["token"].to_string();
+    let words = ["revoke", "bid_lock::n", "--token", &token, "--because", "x", "--now"];
+    let freed = user.run(&words);
+    assert_eq!(freed.code, 0, "{freed:?}");
+    let file = user.path(".local/state/bidlock/bidlock.db");
+    assert!(freed.stderr.contains(file.to_str().unwrap()), "{freed:?}");
+    assert_eq!(user.run(&["acquire", "-n", "--key", "n"]).code, 0);
 }

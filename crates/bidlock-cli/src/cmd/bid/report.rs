@@ -1,5 +1,5 @@
-use bidlock::ledger::{AttemptInfo, Outcome, State, Verdict};
-use bidlock::{Key, Placement, Submission};
+use bidlock::ledger::{AttemptInfo, Event, Outcome, State, Verdict};
+use bidlock::{Key, Liveness, Placement, Submission, WallTime};
 use serde_json::{Value, json};
 
 use crate::cmd::attempts::attempt_json;
@@ -19,7 +19,7 @@ pub(super) struct Report {
 impl Report {
     /// Writes it to stderr: stdout belongs to the command.
     pub(super) fn show(&self, context: &Context) {
-        context.output.report(&self.lines, &self.object);
+        context.output.report(self.code == 0, &self.lines, &self.object);
     }
 
     fn new(code: u8, result: &str, lines: Vec<String>, attempt: Option<&AttemptInfo>) -> Self {
@@ -29,9 +29,8 @@ impl Report {
         object["message"] = lines.first().cloned().into();
         if code != 0 {
             // The same fields as those of a failure, so that programs read one shape.
-            let hint = lines.iter().find_map(|line| line.strip_prefix("hint: "));
             object["kind"] = result.into();
-            object["hint"] = hint.into();
+            object["hint"] = hint_of(&lines).into();
             object["retryable"] = (code == code::NOT_SENT).into();
         }
         Self { code, lines, object }
@@ -62,12 +61,13 @@ impl Report {
         if let Some(info) = attempt {
             lines.push(attempt_line(info));
         }
-        if code == code::IN_DOUBT {
-            lines.push(resolve_hint(key.marketplace(), &key.posting()));
-        } else if matches!(verdict, Verdict::Stale { .. }) {
-            lines.push("hint: raise --max-age to bid on it all the same".to_owned());
-        } else {
-            lines.push(kept(context));
+        match verdict {
+            Verdict::InDoubt(info) => lines.extend(Doubt::met(info, context).hint(context)),
+            Verdict::InProgress(info) => lines.push(wait_hint(info)),
+            Verdict::Stale { .. } => {
+                lines.push("hint: raise --max-age to bid on it all the same".to_owned());
+            }
+            _ => lines.push(kept(context)),
         }
         Self::new(code, verdict.as_str(), lines, attempt)
     }
@@ -97,9 +97,11 @@ impl Report {
             }
             _ => (code::IN_DOUBT, format!("in doubt: {name} ({reason})")),
         };
-        let mut lines = vec![head, attempt_line(info), kept(context)];
+        let mut lines = vec![head, attempt_line(info)];
         if code == code::IN_DOUBT {
-            lines[2] = resolve_hint(&info.marketplace, &info.posting);
+            lines.extend(Doubt::own(info).hint(context));
+        } else {
+            lines.push(kept(context));
         }
         Self::new(code, info.state.as_str(), lines, Some(info))
     }
@@ -124,23 +126,119 @@ impl Report {
         submission: &Submission,
         outcome: &Outcome,
         error: bidlock::Error,
+        context: &Context,
     ) -> Failure {
         let key = submission.key();
+        let name = posting_name(key.marketplace(), &key.posting());
+        let ended = match outcome {
+            Outcome::NotSent { reason } => {
+                let reason = reason.as_deref().unwrap_or("no reason was given");
+                format!("nothing was sent for {name} ({reason})")
+            }
+            other => format!("{name} ended as {}", other.state()),
+        };
+        let attempt = submission.attempt();
+        let doubt = Doubt {
+            marketplace: key.marketplace().to_owned(),
+            posting: key.posting(),
+            attempt: attempt.to_string(),
+            send_by: Some(submission.send_by()),
+            sender: None,
+        };
+        let message =
+            format!("in doubt: {ended}, but the ledger did not take that (attempt {attempt})");
         let under = Failure::from(error);
-        let mut failure = Failure::new(
-            code::IN_DOUBT,
-            "outcome_not_recorded",
-            format!(
-                "in doubt: {} ended as {}, but the ledger did not take it (attempt {})",
-                posting_name(key.marketplace(), &key.posting()),
-                outcome.state(),
-                submission.attempt(),
-            ),
-        )
-        .hint(resolve_hint(key.marketplace(), &key.posting()).trim_start_matches("hint: "));
+        let mut failure = Failure::new(code::IN_DOUBT, "outcome_not_recorded", message);
+        failure.hint = hint_of(&doubt.hint(context));
         failure.causes.push(under.message);
         failure.causes.extend(under.causes);
         failure
+    }
+}
+
+/// An attempt of which somebody has to say how it went.
+struct Doubt {
+    marketplace: String,
+    posting: String,
+    attempt: String,
+    send_by: Option<WallTime>,
+    /// Who may still send it, and whether that one is seen to live.
+    sender: Option<(String, Liveness)>,
+}
+
+impl Doubt {
+    /// One that this very call leaves behind: its sender has ended.
+    fn own(info: &AttemptInfo) -> Self {
+        Self {
+            marketplace: info.marketplace.clone(),
+            posting: info.posting.clone(),
+            attempt: info.id.to_string(),
+            send_by: info.send_by,
+            sender: None,
+        }
+    }
+
+    /// One that an earlier call left behind. Who said «unknown» itself has stopped sending.
+    fn met(info: &AttemptInfo, context: &Context) -> Self {
+        let alive = context.platform.processes.liveness(&info.process);
+        let may_send = info.event != Event::Unknown && alive != Liveness::Gone;
+        let sender = may_send.then(|| (info.holder.clone(), alive));
+        Self { sender, ..Self::own(info) }
+    }
+
+    /// The way out: one line to be copied for each thing that may be found.
+    fn hint(&self, context: &Context) -> Vec<String> {
+        let mut lines = vec![];
+        let mut gone = "";
+        match &self.sender {
+            Some((sender, Liveness::Alive)) => {
+                lines.push(format!("hint: {sender} is alive and may still send it: end it first"));
+            }
+            Some((sender, _)) => {
+                gone = " --sender-is-gone";
+                lines.push(format!(
+                    "hint: {sender} cannot be seen from here: make sure that it has ended, and \
+                     all that it started"
+                ));
+            }
+            None => {}
+        }
+        let when = match self.send_by {
+            Some(send_by) if send_by > context.now() => {
+                format!("--placed at once, else from {} on", time::rfc3339(send_by))
+            }
+            _ => "once it would show there".to_owned(),
+        };
+        lines.push(format!("hint: look at the marketplace, then say what you found ({when}):"));
+        let Self { marketplace, attempt, .. } = self;
+        let posting = quoted(&self.posting);
+        for found in ["--placed REF", "--refused", &format!("--not-sent{gone}")] {
+            lines.push(format!(
+                "  bidlock resolve {marketplace} {posting} --attempt {attempt} {found} \
+                 --because TEXT"
+            ));
+        }
+        lines
+    }
+}
+
+/// What programs get as the hint: all its lines, without the word.
+fn hint_of(lines: &[String]) -> Option<String> {
+    let hint: Vec<&str> = lines
+        .iter()
+        .skip_while(|line| !line.starts_with("hint: "))
+        .map(|line| line.strip_prefix("hint: ").unwrap_or(line))
+        .collect();
+    (!hint.is_empty()).then(|| hint.join("\n"))
+}
+
+/// What to do about an attempt that is still under way.
+fn wait_hint(info: &AttemptInfo) -> String {
+    match info.send_by {
+        Some(send_by) => {
+            format!("hint: it ends by {}; run the same command again then", time::rfc3339(send_by))
+        }
+        None => "hint: it has sent nothing yet; run the same command again".to_owned(),
     }
 }
 
@@ -152,14 +250,6 @@ fn attempt_line(info: &AttemptInfo) -> String {
     let reference = info.reference.as_ref();
     let reference = reference.map(|text| format!(", reference {text}")).unwrap_or_default();
     format!("attempt {}, token {}{reference}", info.id, info.token)
-}
-
-fn resolve_hint(marketplace: &str, posting: &str) -> String {
-    format!(
-        "hint: look at the marketplace, then `bidlock resolve {marketplace} {} --placed REF | \
-         --refused | --not-sent --because TEXT`",
-        quoted(posting)
-    )
 }
 
 /// A word as a shell takes it.
