@@ -4,6 +4,7 @@ mod sources;
 
 use std::fmt::{self, Display};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bidlock::{Endpoint, Prefix, StoreUrl};
 
@@ -114,6 +115,8 @@ pub(crate) struct Config {
     pub(crate) prefix: Setting<Prefix>,
     /// Whether a ledger of this machine only is meant.
     pub(crate) local_ledger: Setting<bool>,
+    /// How long after its send-by a bid may still come to show, where no flag says it.
+    pub(crate) visibility_lag: Duration,
     /// What people should know about how these were found.
     pub(crate) notes: Vec<String>,
     /// The file that is used because nothing names a lock store.
@@ -135,11 +138,15 @@ impl Config {
         let ledger = ledger_store(flags, &sources, &lock)?;
         let prefix = prefix(flags, &sources)?;
         let local_ledger = local_ledger(flags, &sources)?;
+        let visibility_lag = sources
+            .variable("BIDLOCK_VISIBILITY_LAG")
+            .map(|found| crate::args::visibility_lag(&found.text).map_err(|why| found.refuse(why)));
+        let visibility_lag = visibility_lag.transpose()?.unwrap_or_default();
         let default_file = match &lock.value {
             StoreUrl::Sqlite(path) if lock.origin == Origin::Default => Some(path.clone()),
             _ => None,
         };
-        Ok(Self { lock, ledger, prefix, local_ledger, notes, default_file })
+        Ok(Self { lock, ledger, prefix, local_ledger, visibility_lag, notes, default_file })
     }
 
     /// Refuses a lock store that several machines share beside a ledger that they do not: two

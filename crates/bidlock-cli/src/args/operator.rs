@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bidlock::ledger::{AttemptId, limits};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args};
 
@@ -28,18 +29,25 @@ pub(crate) struct ResolveArgs {
     /// Nothing reached the marketplace, and nothing will: the posting may be bid on again
     #[arg(long, group = "outcome")]
     pub(crate) not_sent: bool,
+    /// The attempt you looked at; needed with --not-sent once a posting has had several
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
+    pub(crate) attempt: Option<AttemptId>,
+    /// You made sure that the process which was to send has ended, where bidlock cannot see it:
+    /// on another machine, or in another container
+    #[arg(long, requires = "not_sent")]
+    pub(crate) sender_is_gone: bool,
     /// How you know; it is kept
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) because: String,
-    /// How long after send-by a bid may still show up at the marketplace
+    /// How long after send-by a bid may still show up at the marketplace, up to 30d; --refused
+    /// and --not-sent wait for it [default: BIDLOCK_VISIBILITY_LAG, else 0]
     #[arg(
         long,
         value_name = "DURATION",
-        default_value = "0",
         allow_hyphen_values = true,
-        value_parser = duration::parse
+        value_parser = visibility_lag
     )]
-    pub(crate) visibility_lag: Duration,
+    pub(crate) visibility_lag: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -94,4 +102,9 @@ pub(crate) struct AuditArgs {
         value_parser = clap::value_parser!(u32).range(1..=100_000)
     )]
     pub(crate) limit: u32,
+}
+
+/// Reads a marketplace's visibility lag.
+pub(crate) fn visibility_lag(text: &str) -> Result<Duration, String> {
+    duration::parse_between(text, Duration::ZERO, limits::VISIBILITY_LAG_MAX)
 }

@@ -1,51 +1,119 @@
 mod senders;
 
-use bidlock::ledger::{AttemptInfo, AuditQuery, Freshness, Resolution, limits};
+use bidlock::ledger::{
+    AttemptInfo, AuditQuery, Freshness, LedgerError, Obstacle, Resolution, ResolveRequest, State,
+    limits,
+};
 use serde_json::json;
 
 use super::attempts::attempt_json;
 use super::context::Context;
-use crate::args::{AuditArgs, ReopenArgs, ResolveArgs, WithdrawArgs};
+use crate::args::{AuditArgs, ReopenArgs, ResolveArgs, WithdrawArgs, duration};
 use crate::exit::{Failure, code};
 use crate::output::{Table, time};
 
 /// Ends the doubt about an attempt.
 pub(crate) async fn resolve(args: ResolveArgs, context: &Context) -> Result<u8, Failure> {
+    context.say_default();
     let key = context.posting_key(&args.marketplace, &args.posting)?;
     let resolution = match args.placed {
         Some(reference) => Resolution::Placed { reference: Some(reference) },
         None if args.refused => Resolution::Refused,
-        None => Resolution::NotSent,
+        None => Resolution::NotSent { sender_is_gone: args.sender_is_gone },
     };
     let ledger = context.ledger().await?;
     let verdict = ledger.should_bid(&key, &Freshness::default()).await?;
-    // The command may outlive a bidlock that was killed, and would still send (L6).
-    if let Some(attempt) = verdict.attempt()
-        && let Some(pid) = senders::find(&attempt.id.to_string())
-    {
-        let message = format!("process {pid} may still send attempt {}", attempt.id);
-        return Err(Failure::new(code::IN_DOUBT, "sender_alive", message)
-            .hint(format!("look what it does and end it (`kill {pid}`), then resolve")));
+    let meant = |open: &&AttemptInfo| args.attempt.is_none_or(|id| id == open.id);
+    if let Some(open) = verdict.attempt().filter(meant) {
+        check_commands(open, &resolution)?;
+    }
+    let visibility_lag = args.visibility_lag.unwrap_or(context.config.visibility_lag);
+    if matches!(resolution, Resolution::NotSent { .. }) {
+        let lag = duration::show(visibility_lag);
+        context.output.say(&format!(
+            "note: visibility lag {lag} (set by --visibility-lag or BIDLOCK_VISIBILITY_LAG)"
+        ));
+        context.output.say(
+            "note: commands that cleared BIDLOCK_ATTEMPT_ID from their environment, or run as \
+             another user, cannot be seen",
+        );
     }
     let note = context.note(args.because);
-    let done = ledger.resolve(&key, &resolution, &note, args.visibility_lag).await?;
+    let request = ResolveRequest { attempt: args.attempt, resolution, note, visibility_lag };
+    let done = ledger.resolve(&key, &request).await.map_err(explain)?;
     show(&done, "resolved", context)
+}
+
+/// Looks for the command itself: it may outlive a bidlock that was killed, and still send (L6).
+/// A bid that was found is proof, unless the attempt is under way and will tell by itself.
+fn check_commands(open: &AttemptInfo, resolution: &Resolution) -> Result<(), Failure> {
+    let found = matches!(resolution, Resolution::Placed { .. }) && open.state != State::Started;
+    match senders::find(&open.id.to_string()) {
+        Some(pid) if !found => {
+            let message = format!("process {pid} may still send attempt {}", open.id);
+            Err(Failure::new(code::IN_DOUBT, "sender_alive", message)
+                .hint(format!("look what it does and end it (`kill {pid}`), then resolve")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Notes that a placed bid was withdrawn.
 pub(crate) async fn withdraw(args: WithdrawArgs, context: &Context) -> Result<u8, Failure> {
+    context.say_default();
     let key = context.posting_key(&args.marketplace, &args.posting)?;
     let ledger = context.ledger().await?;
-    let done = ledger.withdraw(&key, &context.note(args.because)).await?;
+    let done = ledger.withdraw(&key, &context.note(args.because)).await.map_err(explain)?;
     show(&done, "noted", context)
 }
 
 /// Lets a posting be bid on again.
 pub(crate) async fn reopen(args: ReopenArgs, context: &Context) -> Result<u8, Failure> {
+    context.say_default();
     let key = context.posting_key(&args.marketplace, &args.posting)?;
     let ledger = context.ledger().await?;
-    let done = ledger.reopen(&key, &context.note(args.because)).await?;
+    let done = ledger.reopen(&key, &context.note(args.because)).await.map_err(explain)?;
     show(&done, "reopened", context)
+}
+
+/// Says the way out of what stands against an act by hand.
+fn explain(error: LedgerError) -> Failure {
+    let LedgerError::NotAllowed { why, state, .. } = &error else { return error.into() };
+    let (kind, hint) = match why {
+        Obstacle::UnderWay | Obstacle::TooEarly => (
+            "too_early",
+            "nothing was changed; wait, look at the marketplace again, then resolve".to_owned(),
+        ),
+        Obstacle::SenderAlive { sender } => (
+            "sender_alive",
+            format!("nothing was changed; end {sender}, look at the marketplace, then resolve"),
+        ),
+        Obstacle::SenderUnseen { .. } => (
+            "sender_unseen",
+            "nothing was changed; once it has ended there, and all that it started, add \
+             --sender-is-gone"
+                .to_owned(),
+        ),
+        Obstacle::OtherAttempt { open } => (
+            "other_attempt",
+            format!("nothing was changed; look at that one, then say --attempt {open}"),
+        ),
+        Obstacle::AttemptNotNamed { open } => {
+            ("attempt_not_named", format!("say which: --attempt ID (the open one is {open})"))
+        }
+        Obstacle::OnlyReserved | Obstacle::NoneOpen { .. } => {
+            ("not_allowed", "nothing was changed; the posting may be bid on".to_owned())
+        }
+        _ => ("not_allowed", "nothing was changed; see `bidlock bids`".to_owned()),
+    };
+    // Nothing is in doubt about what never started: the words were wrong.
+    let usage = *state == State::Reserved || matches!(why, Obstacle::AttemptNotNamed { .. });
+    let mut failure = Failure::from(error).hint(hint);
+    failure.kind = kind;
+    if usage {
+        failure.code = code::USAGE;
+    }
+    failure
 }
 
 fn show(attempt: &AttemptInfo, done: &str, context: &Context) -> Result<u8, Failure> {
