@@ -138,6 +138,32 @@ fn one_look_up_answers_should_bid_and_reserve() {
 }
 
 #[test]
+fn only_an_attempt_that_keeps_nobody_from_bidding_can_be_removed() {
+    let bench = Bench::new();
+    let ledger = bench.open();
+    let not_sent = Outcome::NotSent { reason: None };
+    let attempts = [1, 3].map(|token| {
+        let request = bench.request(token);
+        wait(ledger.reserve(&key("a"), &request)).unwrap();
+        wait(ledger.record(&request.attempt, &not_sent)).unwrap();
+        request.attempt.to_string()
+    });
+    let db = bench.raw();
+    let remove = "DELETE FROM ledger_attempts WHERE id = ?1";
+    // L3: it alone remembers the highest token of the posting.
+    let refused = db.execute(remove, [&attempts[1]]).unwrap_err().to_string();
+    assert!(refused.contains("keeps others from bidding"), "{refused}");
+    let lower = "UPDATE ledger_attempts SET token = 0, token_seen = 2 WHERE id = ?1";
+    // It never started, so its token may change; what was seen may not.
+    db.execute_batch("DROP TRIGGER ledger_attempts_fixed").unwrap();
+    let refused = db.execute(lower, [&attempts[1]]).unwrap_err().to_string();
+    assert!(refused.contains("stays seen"), "{refused}");
+    assert_eq!(db.execute(remove, [&attempts[0]]).unwrap(), 1);
+    let answer = wait(ledger.reserve(&key("a"), &bench.request(2))).unwrap();
+    assert_eq!(answer, Reservation::TokenTooLow { seen: FencingToken::new(3) });
+}
+
+#[test]
 fn a_page_of_bids_never_reads_the_whole_table() {
     let bench = Bench::new();
     drop(bench.open());
@@ -181,8 +207,18 @@ fn the_database_itself_refuses_what_the_state_machine_has_not() {
                  token_seen, holder, process, reserved_at_us)
              SELECT 'other', marketplace, posting, 'reserved', 'reserved', 9, 9, 'h', 'p', 1
              FROM ledger_attempts",
-            "UNIQUE constraint failed: ledger_attempts.marketplace", // L1
+            "takes the place of another",
         ),
+        // P1: a posting that was bid on is not opened by forgetting the bid.
+        ("DELETE FROM ledger_attempts", "keeps others from bidding"),
+        (
+            "INSERT OR REPLACE INTO ledger_attempts (id, marketplace, posting, state, event, token,
+                 token_seen, holder, process, reserved_at_us)
+             SELECT id, marketplace, posting, 'reserved', 'reserved', 9, 9, 'h', 'p', 1
+             FROM ledger_attempts",
+            "takes the place of another",
+        ),
+        ("UPDATE ledger_attempts SET token_seen = 0", "stays seen"), // L3
         (
             "INSERT INTO ledger_attempts (id, marketplace, posting, state, event, token,
                  token_seen, holder, process, reserved_at_us)
@@ -193,6 +229,14 @@ fn the_database_itself_refuses_what_the_state_machine_has_not() {
         let refused = db.execute(sql, []).unwrap_err().to_string();
         assert!(refused.contains(said), "{sql}: {refused}");
     }
+    // L1: without the trigger, the index says the same.
+    db.execute_batch("DROP TRIGGER ledger_attempts_replace").unwrap();
+    let second = "INSERT INTO ledger_attempts (id, marketplace, posting, state, event, token,
+             token_seen, holder, process, reserved_at_us)
+         SELECT 'other', marketplace, posting, 'reserved', 'reserved', 9, 9, 'h', 'p', 1
+         FROM ledger_attempts";
+    let refused = db.execute(second, []).unwrap_err().to_string();
+    assert!(refused.contains("UNIQUE constraint failed: ledger_attempts.marketplace"), "{refused}");
     let audit = "INSERT INTO ledger_audit (at_us, actor, act, because) VALUES (1, 'a', 'b', 'c')";
     db.execute(audit, []).unwrap();
     for sql in ["UPDATE ledger_audit SET actor = 'x'", "DELETE FROM ledger_audit"] {

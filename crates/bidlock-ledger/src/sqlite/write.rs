@@ -99,9 +99,9 @@ fn insert(
              (id, marketplace, posting, state, event, token, token_seen, holder, process,
               seen_at_us, reserved_at_us)
          SELECT ?1, ?2, ?3, 'reserved', 'reserved', ?4, ?4, ?5, ?6, ?7, ?8
-         WHERE NOT EXISTS (SELECT 1 FROM ledger_attempts
-             WHERE marketplace = ?2 AND posting = ?3 AND token_seen > ?4)
-         ON CONFLICT (id) DO NOTHING";
+         WHERE NOT EXISTS (SELECT 1 FROM ledger_attempts WHERE id = ?1)
+             AND NOT EXISTS (SELECT 1 FROM ledger_attempts
+                 WHERE marketplace = ?2 AND posting = ?3 AND token_seen > ?4)";
     let id = request.attempt.to_string();
     let inserted = db.prepare_cached(sql_text)?.execute(params![
         id,

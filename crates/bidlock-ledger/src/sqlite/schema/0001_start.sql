@@ -77,6 +77,31 @@ BEGIN
     SELECT RAISE(ABORT, 'ledger_attempts: an attempt keeps its identity');
 END;
 
+-- L3: a token that a posting has seen is never forgotten.
+CREATE TRIGGER ledger_attempts_token_seen BEFORE UPDATE OF token_seen ON ledger_attempts
+WHEN NEW.token_seen < OLD.token_seen
+BEGIN
+    SELECT RAISE(ABORT, 'ledger_attempts: a token that was seen stays seen');
+END;
+
+-- P1: what stands against a bid is not forgotten. Only an abandoned attempt may be removed, and
+-- only after a later one that has seen as high a token (L3).
+CREATE TRIGGER ledger_attempts_delete BEFORE DELETE ON ledger_attempts
+WHEN OLD.state <> 'abandoned' OR NOT EXISTS (SELECT 1 FROM ledger_attempts
+    WHERE marketplace = OLD.marketplace AND posting = OLD.posting
+        AND token_seen >= OLD.token_seen AND seq > OLD.seq)
+BEGIN
+    SELECT RAISE(ABORT, 'ledger_attempts: it still keeps others from bidding');
+END;
+-- REPLACE deletes without asking the trigger above.
+CREATE TRIGGER ledger_attempts_replace BEFORE INSERT ON ledger_attempts
+WHEN EXISTS (SELECT 1 FROM ledger_attempts WHERE seq = NEW.seq OR id = NEW.id)
+    OR EXISTS (SELECT 1 FROM ledger_attempts
+        WHERE marketplace = NEW.marketplace AND posting = NEW.posting AND state <> 'abandoned')
+BEGIN
+    SELECT RAISE(ABORT, 'ledger_attempts: no attempt takes the place of another');
+END;
+
 -- L7: history and audit are append-only.
 CREATE TABLE ledger_history (
     seq         INTEGER PRIMARY KEY AUTOINCREMENT,
