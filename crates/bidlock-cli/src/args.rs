@@ -14,7 +14,9 @@ pub(crate) use commands::{
     AcquireArgs, BidArgs, BidsArgs, Command, LeaseArgs, LockArgs, LocksArgs, RenewArgs, StateName,
     Target, Wait,
 };
-pub(crate) use operator::{AuditArgs, ReopenArgs, ResolveArgs, RevokeArgs, WithdrawArgs};
+pub(crate) use operator::{
+    AuditArgs, ReopenArgs, ResolveArgs, RevokeArgs, WithdrawArgs, visibility_lag,
+};
 
 /// The exit codes, as `bidlock help exit-codes` and the man page print them.
 pub(crate) const EXIT_CODES: &str = "\
@@ -28,7 +30,8 @@ Exit codes:
    14  stale: the posting was seen longer ago than --max-age; nothing was done
    69  a store cannot be reached
    75  busy: somebody else held the key for the whole wait
-   76  the lease was lost: the command was stopped (lock), or nothing was sent (bid)
+   76  the lease was lost: the command was stopped (lock), or nothing was sent (bid);
+       the lease or token that was named holds nothing (renew, release, revoke)
    77  a store denies permission
    78  the configuration is wrong
   126  the command cannot be run; nothing was sent
@@ -103,7 +106,7 @@ pub(crate) struct Global {
     /// Write one JSON object per line, errors included
     #[arg(long, global = true, display_order = 901)]
     pub(crate) json: bool,
-    /// Say nothing on stderr but errors
+    /// Say nothing on stderr but what did not go well
     #[arg(short, long, global = true, display_order = 901)]
     pub(crate) quiet: bool,
     /// Log to stderr; twice for more

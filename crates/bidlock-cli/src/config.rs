@@ -3,7 +3,7 @@
 mod sources;
 
 use std::fmt::{self, Display};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bidlock::{Endpoint, Prefix, StoreUrl};
@@ -134,8 +134,10 @@ impl Config {
     pub(crate) fn load(flags: &Global, environment: &Environment) -> Result<Self, ConfigError> {
         let sources = Sources::read(flags, environment)?;
         let mut notes = Vec::new();
-        let lock = lock_store(flags, &sources, &mut notes)?;
-        let ledger = ledger_store(flags, &sources, &lock)?;
+        let mut lock = lock_store(flags, &sources, &mut notes)?;
+        let mut ledger = ledger_store(flags, &sources, &lock)?;
+        lock.stands_in(&environment.folder);
+        ledger.stands_in(&environment.folder);
         let prefix = prefix(flags, &sources)?;
         let local_ledger = local_ledger(flags, &sources)?;
         let visibility_lag = sources
@@ -167,6 +169,14 @@ impl Config {
 }
 
 impl Setting<StoreUrl> {
+    /// Makes a relative path absolute, so that every message says which file is meant.
+    fn stands_in(&mut self, folder: &Path) {
+        if let StoreUrl::Sqlite(path) = &mut self.value {
+            // Collected anew, because `./x.db` in a folder would keep its dot.
+            *path = folder.join(&*path).components().collect();
+        }
+    }
+
     /// The store, when this build can talk to it.
     ///
     /// # Errors
@@ -244,11 +254,14 @@ fn ledger_store(
     if let Some(found) = found {
         return read(&found, StoreUrl::ledger);
     }
-    let value = match &lock.value {
-        file @ StoreUrl::Sqlite(_) => file.clone(),
-        _ => StoreUrl::Sqlite(sources.state_file()?),
+    let (value, origin) = match &lock.value {
+        file @ StoreUrl::Sqlite(_) if lock.origin == Origin::Default => {
+            (file.clone(), Origin::Default)
+        }
+        file @ StoreUrl::Sqlite(_) => (file.clone(), Origin::Locks),
+        _ => (StoreUrl::Sqlite(sources.state_file()?), Origin::Default),
     };
-    Ok(Setting { value, name: "BIDLOCK_LEDGER_URL", origin: Origin::Default })
+    Ok(Setting { value, name: "BIDLOCK_LEDGER_URL", origin })
 }
 
 fn read(

@@ -66,8 +66,11 @@ const BID_HELP: &str = "\
 The command's exit code says how it went:
    0  placed                        65  the marketplace refused
   75  nothing was sent; try again   anything else, or a signal: unknown
+When it is interrupted (Ctrl-C reaches the command, not bidlock), it exits with anything else: not
+with 0, and not with 75, because a bid may be on its way.
 It sees BIDLOCK_ATTEMPT_ID (send it as idempotency key), BIDLOCK_TOKEN, BIDLOCK_KEY,
-BIDLOCK_MARKETPLACE, BIDLOCK_POSTING and BIDLOCK_SEND_BY (send nothing after it).
+BIDLOCK_MARKETPLACE, BIDLOCK_POSTING and BIDLOCK_SEND_BY: send nothing after it, the command's
+process group is stopped then.
 
 Examples:
   bidlock bid upwork job_123 -- ./send-bid.sh

@@ -68,9 +68,30 @@ fn show(attempts: &[AttemptInfo], context: &Context) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    let headings =
-        &["MARKETPLACE", "POSTING", "STATE", "ATTEMPT", "TOKEN", "REFERENCE", "RESERVED", "HOLDER"];
-    let mut table = Table::new(headings);
+    let table = if context.output.is_terminal() {
+        for_people(attempts, context.now())
+    } else {
+        for_programs(attempts)
+    };
+    if attempts.is_empty() {
+        context.output.say("no attempts");
+    } else {
+        context.output.table(&table)?;
+    }
+    Ok(())
+}
+
+fn for_programs(attempts: &[AttemptInfo]) -> Table {
+    let mut table = Table::new(&[
+        "MARKETPLACE",
+        "POSTING",
+        "STATE",
+        "ATTEMPT",
+        "TOKEN",
+        "REFERENCE",
+        "RESERVED",
+        "HOLDER",
+    ]);
     for attempt in attempts {
         table.row(vec![
             attempt.marketplace.clone().into(),
@@ -79,16 +100,42 @@ fn show(attempts: &[AttemptInfo], context: &Context) -> Result<(), Failure> {
             attempt.id.to_string().into(),
             attempt.token.to_string().into(),
             attempt.reference.clone().unwrap_or_else(|| "-".to_owned()).into(),
-            when(attempt.reserved_at, context).into(),
+            time::rfc3339(attempt.reserved_at).into(),
             attempt.holder.clone().into(),
         ]);
     }
-    if attempts.is_empty() {
-        context.output.say("no attempts");
-    } else {
-        context.output.table(&table)?;
+    table
+}
+
+/// What decides comes first, in a width that a terminal has; the detail may run on.
+fn for_people(attempts: &[AttemptInfo], now: WallTime) -> Table {
+    let mut table = Table::new(&["MARKETPLACE", "POSTING", "STATE", "AGE", "ATTEMPT", "DETAIL"]);
+    for attempt in attempts {
+        table.row(vec![
+            attempt.marketplace.clone().into(),
+            attempt.posting.clone().into(),
+            state_cell(attempt.state),
+            time::age(now.since(attempt.reserved_at)).into(),
+            attempt.id.to_string().into(),
+            detail(attempt, now).into(),
+        ]);
     }
-    Ok(())
+    table
+}
+
+/// What there is to say of an attempt in this state; who is at it, where that is open.
+fn detail(attempt: &AttemptInfo, now: WallTime) -> String {
+    let holder = Some(format!("by {}", attempt.holder));
+    let send_by = attempt.send_by.map(|at| format!("send-by {}", time::with_age(at, now)));
+    let reason = attempt.reason.clone();
+    let parts = match attempt.state {
+        State::Placed => [attempt.reference.clone(), None, None],
+        State::Unknown => [send_by, reason, holder],
+        State::Reserved | State::Started => [send_by, holder, None],
+        _ => [reason, None, None],
+    };
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { "-".to_owned() } else { parts.join(", ") }
 }
 
 fn state_cell(state: State) -> Cell {
@@ -99,11 +146,6 @@ fn state_cell(state: State) -> Cell {
         _ => "",
     };
     Cell::colored(state.as_str(), style)
-}
-
-/// The time, with its age where people look.
-fn when(at: WallTime, context: &Context) -> String {
-    if context.output.is_terminal() { time::with_age(at, context.now()) } else { time::rfc3339(at) }
 }
 
 fn show_history(

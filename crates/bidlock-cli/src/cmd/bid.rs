@@ -8,8 +8,8 @@ use std::path::Path;
 use std::task::Poll;
 use std::time::Duration;
 
-use bidlock::ledger::{Fingerprint, Outcome};
-use bidlock::{Begin, BidGuard, BidOptions, Clock, Label, Moment, OpenBid, Ttl};
+use bidlock::ledger::{Fingerprint, Outcome, limits};
+use bidlock::{Begin, BidGuard, BidOptions, Clock, Label, Moment, OpenBid, Ttl, WallTime};
 use nix::fcntl::OFlag;
 
 use super::context::{Context, interrupted, wait_of};
@@ -34,7 +34,7 @@ pub(crate) async fn run(args: BidArgs, context: &Context) -> Result<u8, Failure>
     context.config.lock.built()?;
     context.config.ledger.built()?;
     context.config.check_bidding()?;
-    let options = options(&args)?;
+    let options = options(&args, context.now())?;
     let Some(name) = args.command.first() else {
         return Err(Failure::new(code::USAGE, "usage", "the command is missing"));
     };
@@ -61,7 +61,7 @@ pub(crate) async fn run(args: BidArgs, context: &Context) -> Result<u8, Failure>
     Ok(report.code)
 }
 
-fn options(args: &BidArgs) -> Result<BidOptions, Failure> {
+fn options(args: &BidArgs, now: WallTime) -> Result<BidOptions, Failure> {
     let mut options = BidOptions::default()
         .wait(wait_of(args.hold.wait()))
         .ttl(Ttl::new(args.hold.ttl)?)
@@ -70,12 +70,26 @@ fn options(args: &BidArgs) -> Result<BidOptions, Failure> {
         options = options.holder_label(Label::new(label)?);
     }
     if let Some(seen_at) = args.seen_at {
+        check_sighting(seen_at, now)?;
         options = options.seen(seen_at, args.max_age);
     }
     if let Some(file) = &args.payload {
         options = options.payload(fingerprint(file)?);
     }
     Ok(options)
+}
+
+/// A posting that was seen in the future was seen by a clock that is wrong, here or there.
+fn check_sighting(seen_at: WallTime, now: WallTime) -> Result<(), Failure> {
+    let ahead = seen_at.since(now);
+    if ahead <= limits::AHEAD_MAX {
+        return Ok(());
+    }
+    let (at, ahead) = (time::rfc3339(seen_at), time::age(ahead));
+    let most = time::age(limits::AHEAD_MAX);
+    let message = format!("--seen-at {at} lies {ahead} ahead; at most {most} are allowed");
+    Err(Failure::new(code::USAGE, "invalid", message)
+        .hint("check the clocks of this machine and of the one that saw it; nothing was changed"))
 }
 
 /// What a bid says is read whole, so it is bounded; and only a file has an end for sure.

@@ -10,13 +10,19 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
     context.say_default();
     let config = &context.config;
     let checks = [
-        ("lock", config.lock.to_string(), lock(context).await),
-        ("ledger", config.ledger.to_string(), ledger(context).await),
+        ("lock", &config.lock, lock(context).await),
+        ("ledger", &config.ledger, ledger(context).await),
     ];
     let mut table = Table::new(&["STORE", "HEALTH", "SERVER", "ROLE", "LATENCY", "WHERE"]);
     let mut code = 0;
-    for (store, endpoint, check) in checks {
-        let mut object = json!({"store": store, "endpoint": endpoint, "ok": check.is_ok()});
+    for (store, setting, check) in checks {
+        let endpoint = setting.to_string();
+        let mut object = json!({
+            "store": store,
+            "endpoint": setting.value.to_string(),
+            "origin": setting.origin.to_string(),
+            "ok": check.is_ok(),
+        });
         match check {
             Ok(health) => {
                 let micros = u64::try_from(health.latency.as_micros()).unwrap_or(u64::MAX);

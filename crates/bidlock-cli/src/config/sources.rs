@@ -16,6 +16,8 @@ pub(crate) enum Origin {
     Environment,
     /// In a file of settings.
     File(PathBuf),
+    /// Nowhere, but it follows the lock store, which was named.
+    Locks,
     /// Nowhere.
     Default,
 }
@@ -26,6 +28,7 @@ impl Display for Origin {
             Self::Flag => f.write_str("the command line"),
             Self::Environment => f.write_str("the environment"),
             Self::File(path) => Display::fmt(&path.display(), f),
+            Self::Locks => f.write_str("beside the locks"),
             Self::Default => f.write_str("the default"),
         }
     }

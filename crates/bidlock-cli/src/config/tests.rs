@@ -66,7 +66,8 @@ fn flags_beat_the_environment_which_beats_the_file() {
     assert_eq!(config.lock.origin, Origin::Environment);
 
     let config = Config::load(&flags("--url sqlite:flag.db"), &surroundings).unwrap();
-    assert_eq!(config.lock.built().unwrap().to_string(), "sqlite:flag.db");
+    let flag = format!("sqlite://{}", folder.path().join("flag.db").display());
+    assert_eq!(config.lock.built().unwrap().to_string(), flag);
 
     // An empty variable counts as unset, so the file's is used.
     surroundings.variables.insert("BIDLOCK_URL".into(), "".into());
@@ -98,19 +99,26 @@ fn a_bad_file_of_settings_names_file_and_line_but_no_content() {
 }
 
 #[test]
-fn slashes_collapse_and_relative_paths_stay_relative() {
+fn slashes_collapse_and_relative_paths_start_in_the_current_folder() {
     for (url, canonical) in [
         ("sqlite:///a/b.db", "sqlite:///a/b.db"),
         ("sqlite:////a/b.db", "sqlite:///a/b.db"),
         ("sqlite:/a/b.db", "sqlite:///a/b.db"),
-        ("sqlite:b.db", "sqlite:b.db"),
-        ("SQLITE:b.db", "sqlite:b.db"),
+        ("sqlite:b.db", "sqlite:///nonexistent/b.db"),
+        ("SQLITE:b.db", "sqlite:///nonexistent/b.db"),
+        ("sqlite:./c/./b.db", "sqlite:///nonexistent/c/b.db"),
+        ("sqlite:../b.db", "sqlite:///nonexistent/../b.db"),
         ("memory:", "memory:"),
         ("memory://", "memory:"),
     ] {
         let config = load("", &[("BIDLOCK_URL", url)]).unwrap();
         assert_eq!(config.lock.built().unwrap().to_string(), canonical, "{url}");
+        if url != "memory:" && url != "memory://" {
+            // The ledger is the same file, because the locks' was named.
+            assert_eq!(config.ledger.to_string(), format!("{canonical} (beside the locks)"));
+        }
     }
+    assert_eq!(load("", &[]).unwrap().ledger.origin, Origin::Default);
 }
 
 #[test]
@@ -150,7 +158,7 @@ fn redis_names_are_understood_and_refused_without_the_password() {
     let both = load("", &[("REDIS_URL", "redis://h"), ("REDIS_DB", "1")]).unwrap();
     assert!(both.notes[0].contains("REDIS_DB"));
     let own = load("", &[("BIDLOCK_URL", "sqlite:x.db"), ("REDIS_URL", "redis://h")]).unwrap();
-    assert_eq!(own.lock.built().unwrap().to_string(), "sqlite:x.db");
+    assert_eq!(own.lock.built().unwrap().to_string(), "sqlite:///nonexistent/x.db");
 }
 
 #[test]

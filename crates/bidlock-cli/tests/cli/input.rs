@@ -93,3 +93,31 @@ fn the_default_store_is_its_users_own() {
     assert_eq!(mode(".local/state/bidlock"), 0o700);
     assert_eq!(mode(".local/state/bidlock/bidlock.db"), 0o600);
 }
+
+#[test]
+fn a_relative_store_is_named_in_full() {
+    let user = User::new();
+    let ran = user.run(&["bid", "--url", "sqlite:./mine.db", "upwork", "j", "true"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let endpoint = format!("sqlite://{}", user.path("mine.db").display());
+    assert!(ran.stderr.contains(&format!("kept in {endpoint}\n")), "{ran:?}");
+    let health = user.run(&["health", "--json", "--url", "sqlite:mine.db"]);
+    let stores: Vec<serde_json::Value> =
+        health.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |field: &str| -> Vec<&str> {
+        stores.iter().map(|store| store[field].as_str().unwrap()).collect()
+    };
+    assert_eq!(of("endpoint"), [&endpoint, &endpoint]);
+    assert_eq!(of("origin"), ["the command line", "beside the locks"]);
+}
+
+#[test]
+fn a_sighting_in_the_future_is_told_as_it_was_given() {
+    let user = User::new();
+    let words = ["bid", "upwork", "j", "--seen-at", "2099-01-01T10:00:00+02:00", "touch", "ran"];
+    let ran = user.run(&words);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("--seen-at 2099-01-01T08:00:00.000Z lies"), "{ran:?}");
+    assert!(ran.stderr.contains("at most 5m") && ran.stderr.contains("clocks"), "{ran:?}");
+    assert!(!user.path("ran").exists() && !user.path(".local").exists());
+}

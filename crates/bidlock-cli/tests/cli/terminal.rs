@@ -70,3 +70,29 @@ fn a_command_that_stood_still_past_its_lease_is_not_continued() {
         assert!(!user.path("resumed").exists(), "it went on: {shown}");
     }
 }
+
+#[test]
+fn a_list_of_bids_fits_a_terminal_and_tells_what_a_doubt_is_about() {
+    let user = User::new();
+    assert_eq!(user.run(&["bid", "upwork", "job_123", "true"]).code, 0);
+    let words = ["bid", "upwork", "job_124", "--reference-from-stdout", "echo", "bid-987"];
+    assert_eq!(user.run(&words).code, 0);
+    let shown = on_a_terminal(&user, "$B -q --color never bids\n");
+    assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
+    assert!(shown.contains("bid-987"), "{shown}");
+
+    let words = ["bid", "upwork", "job_125", "--submit-timeout", "1h", "--", "sh", "-c", "exit 3"];
+    assert_eq!(user.run(&words).code, 11);
+    let shown = on_a_terminal(&user, "$B bids --state unknown\n");
+    let json = user.run(&["bids", "--json", "--state", "unknown"]).stdout;
+    let bid: serde_json::Value = serde_json::from_str(&json).unwrap();
+    for field in ["send_by", "reason", "attempt", "holder"] {
+        assert!(shown.contains(bid[field].as_str().unwrap()), "{field}: {shown}");
+    }
+    // Programs get what they always got.
+    let row = user.run(&["bids", "upwork", "job_124"]).stdout;
+    let fields: Vec<&str> = row.trim_end().split('\t').collect();
+    assert_eq!(fields.len(), 8, "{row}");
+    assert_eq!(fields[..3], ["upwork", "job_124", "placed"]);
+    assert!(fields[5] == "bid-987" && fields[6].ends_with('Z'), "{row}");
+}
