@@ -6,6 +6,7 @@
 
 mod fault;
 mod file;
+mod folders;
 mod operate;
 mod patience;
 mod read;

@@ -115,8 +115,22 @@ pub(crate) fn refusal_of_io(error: &io::Error, path: &Path, what: &str) -> Refus
             "cannot {what} {shown}: its file system is read-only; name a file elsewhere"
         )),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => full(path),
+        io::ErrorKind::IsADirectory => a_folder(path),
+        io::ErrorKind::NotADirectory => {
+            let above = path.ancestors().skip(1);
+            let file = above.filter(|it| it.exists() && !it.is_dir()).last().unwrap_or(path);
+            Refusal::WrongType(format!(
+                "{} is a file, not a folder; name a file in a folder",
+                file.display()
+            ))
+        }
         _ => Refusal::Other(format!("cannot {what} {shown}: {error}")),
     }
+}
+
+/// A folder, where a file was to be.
+pub(crate) fn a_folder(path: &Path) -> Refusal {
+    Refusal::WrongType(format!("{} is a folder; name a file in it", path.display()))
 }
 
 fn full(path: &Path) -> Refusal {
@@ -141,7 +155,7 @@ fn not_writable(path: &Path) -> Refusal {
 fn not_opened(path: &Path, error: &rusqlite::Error) -> Refusal {
     let shown = path.display();
     if path.is_dir() {
-        return Refusal::Permission(format!("{shown} is a folder; name a file in it"));
+        return a_folder(path);
     }
     match may_use(path) {
         Err(error) => refusal_of_io(&error, path, "open"),

@@ -16,6 +16,7 @@
 mod busy;
 mod desk;
 mod failure;
+mod folders;
 mod list;
 mod open;
 mod store;

@@ -1,9 +1,9 @@
 //! Making the file, opening it, and bringing its tables to this version.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::mem;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use crate::Durability;
 use crate::busy;
-use crate::failure::{Failure, Stage, is_busy, refusal_of_io};
+use crate::failure::{Failure, Stage, a_folder, is_busy, refusal_of_io};
+use crate::folders::Folders;
 use crate::store::micros;
 
 /// How long opening may wait for others that open the same new file.
@@ -50,9 +51,12 @@ pub(crate) fn open(
     let mut pauses = Backoff::new(Duration::from_millis(1), Duration::from_millis(50));
     let mut slept = Duration::ZERO;
     loop {
-        make_file(path).map_err(Failure::Refused)?;
+        let folders = make_file(path).map_err(Failure::Refused)?;
         let error = match attempt(path, platform, durability) {
-            Ok(Ok(opened)) => return Ok(opened),
+            Ok(Ok(opened)) => {
+                folders.keep();
+                return Ok(opened);
+            }
             Ok(Err(refusal)) => return Err(Failure::Refused(refusal)),
             Err(error) => error,
         };
@@ -69,17 +73,15 @@ pub(crate) fn open(
 
 /// SQLite would make the file with the rights that the umask leaves; the locks of one user are
 /// nobody else's business, and whoever can write the file can take any key.
-fn make_file(path: &Path) -> Result<(), Refusal> {
+fn make_file(path: &Path) -> Result<Folders, Refusal> {
     if path.is_dir() {
-        return Err(Refusal::Permission(format!(
-            "{} is a folder; name a file in it",
-            path.display()
-        )));
+        return Err(a_folder(path));
     }
+    let mut folders = Folders::default();
     let create = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let made = create().or_else(|error| match (error.kind(), path.parent()) {
         (io::ErrorKind::NotFound, Some(parent)) => {
-            DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+            folders = Folders::make(parent)?;
             create()
         }
         _ => Err(error),
@@ -91,11 +93,11 @@ fn make_file(path: &Path) -> Result<(), Refusal> {
             // descriptor for each file that is made stays open.
             // Source: SQLite, «How To Corrupt», §2.2.
             mem::forget(file);
-            Ok(())
+            Ok(folders)
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(folders),
         // What lies there may still be usable: a mount that takes no new files, for one.
-        Err(_) if path.is_file() => Ok(()),
+        Err(_) if path.is_file() => Ok(folders),
         Err(error) => Err(refusal_of_io(&error, path, "create")),
     }
 }

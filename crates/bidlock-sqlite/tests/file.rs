@@ -129,7 +129,31 @@ fn connecting_does_the_same_without_blocking() {
     let health = block_on(store.ping()).unwrap();
     assert_eq!((health.server.as_str(), health.role.as_str()), ("sqlite", "embedded"));
     let refused = refusal(block_on(Sqlite::connect(folder.path(), &platform)));
-    assert!(matches!(&refused, Refusal::Permission(why) if why.contains("is a folder")));
+    assert!(matches!(&refused, Refusal::WrongType(why) if why.contains("is a folder")));
+}
+
+#[test]
+fn a_path_that_is_no_file_is_refused_by_name_and_leaves_nothing() {
+    let platform = bidlock_platform::system().unwrap();
+    let folder = temp_dir();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("file"), "mine").unwrap();
+    fs::create_dir(path("empty")).unwrap();
+    for (bad, named) in [("file/locks.db", "file"), ("file/a/b/locks.db", "file"), ("empty", "empty")] {
+        let Refusal::WrongType(why) = refusal(Sqlite::open(&path(bad), &platform)) else {
+            panic!("{bad}");
+        };
+        assert!(why.contains(&*path(named).to_string_lossy()) && why.contains("name a file"));
+    }
+    // Folders are made on the way to what turns out to be none.
+    for bad in ["new/../empty", "new/x/../../file/locks.db", "new/../empty/../file/a/locks.db"] {
+        refusal(Sqlite::open(&path(bad), &platform));
+    }
+    assert_eq!(fs::read_to_string(path("file")).unwrap(), "mine");
+    let mut left: Vec<_> =
+        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["empty", "file"], "what was there before stays, and nothing else");
 }
 
 #[test]

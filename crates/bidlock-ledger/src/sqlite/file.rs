@@ -1,13 +1,14 @@
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bidlock_core::{Moment, Refusal};
 use rusqlite::{Connection, MAIN_DB, OpenFlags, OptionalExtension as _};
 
 use super::fault::Fault;
+use super::folders::Folders;
 use super::patience::Patience;
 
 /// The schema's steps: the file with number N leads from version N - 1 to N.
@@ -25,11 +26,12 @@ pub(super) fn open_for_writing(
     patience: &Patience,
 ) -> Result<(Connection, Identity), Fault> {
     let deadline = patience.deadline();
-    create(path).map_err(Fault::io)?;
+    let folders = create(path).map_err(|error| unusable(error, path))?;
     let connection = connect(path, patience, deadline)?;
     patience.insist(deadline, || connection.pragma_update(None, "synchronous", "FULL"))?;
     migrate(&connection, patience, deadline)?;
     let identity = Identity::of(path).map_err(Fault::io)?;
+    folders.keep();
     Ok((connection, identity))
 }
 
@@ -42,16 +44,15 @@ pub(super) fn open_for_reading(path: &Path, patience: &Patience) -> Result<Conne
 }
 
 /// Makes an empty file for its owner alone, and the folders above it. The path is absolute.
-fn create(path: &Path) -> io::Result<()> {
+fn create(path: &Path) -> io::Result<Folders> {
     match path.metadata() {
         Ok(found) if found.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
-        Ok(_) => return Ok(()),
+        Ok(_) => return Ok(Folders::default()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
     let folder = path.parent().unwrap_or(Path::new("/"));
-    let made: Vec<_> = folder.ancestors().take_while(|above| !above.exists()).collect();
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let folders = Folders::make(folder)?;
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(file) => {
             // Closing it would drop the locks that other connections of this process have on
@@ -59,13 +60,31 @@ fn create(path: &Path) -> io::Result<()> {
             // Source: SQLite, «How To Corrupt», §2.2.
             std::mem::forget(file);
             // A power cut must not take the name away from what was acknowledged (L2).
-            let above = made.last().and_then(|top| top.parent());
-            made.iter().copied().chain(above.or(Some(folder))).try_for_each(keep_names)
+            let above = folders.made().first().and_then(|top| top.parent());
+            let made = folders.made().iter().map(PathBuf::as_path);
+            made.chain(above.or(Some(folder))).try_for_each(keep_names)?;
+            Ok(folders)
         }
         // Another process was faster.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(folders),
         Err(error) => Err(error),
     }
+}
+
+/// Why the path cannot be used, with the way out where the path itself is wrong.
+fn unusable(error: io::Error, path: &Path) -> Fault {
+    let why = match error.kind() {
+        io::ErrorKind::IsADirectory => {
+            format!("{} is a folder; name a file in it", path.display())
+        }
+        io::ErrorKind::NotADirectory => {
+            let above = path.ancestors().skip(1);
+            let file = above.filter(|it| it.exists() && !it.is_dir()).last().unwrap_or(path);
+            format!("{} is a file, not a folder; name a file in a folder", file.display())
+        }
+        _ => return Fault::io(error),
+    };
+    Fault::Refused(Refusal::WrongType(why))
 }
 
 /// Puts the names in a folder on disk, where the file system knows how.

@@ -119,6 +119,30 @@ fn the_file_is_its_owners_alone_and_so_is_the_folder() {
 }
 
 #[test]
+fn a_path_that_is_no_file_is_refused_by_name_and_leaves_nothing() {
+    let bench = Bench::new();
+    let path = |name: &str| bench.folder.path().join(name);
+    std::fs::write(path("file"), "mine").unwrap();
+    std::fs::create_dir(path("empty")).unwrap();
+    for (bad, named) in [("file/x.db", "file"), ("file/a/b/x.db", "file"), ("empty", "empty")] {
+        let error = Ledger::open_sqlite(&path(bad), &bench.platform).unwrap_err();
+        let LedgerError::Refused { reason: Refusal::WrongType(why), .. } = error else {
+            panic!("{bad}: {error}");
+        };
+        assert!(why.contains(&*path(named).to_string_lossy()) && why.contains("name a file"));
+    }
+    // Folders are made on the way to what turns out to be none.
+    for bad in ["new/../empty", "new/x/../../file/x.db", "new/../empty/../file/a/x.db"] {
+        Ledger::open_sqlite(&path(bad), &bench.platform).unwrap_err();
+    }
+    assert_eq!(std::fs::read_to_string(path("file")).unwrap(), "mine");
+    let mut left: Vec<_> =
+        path("").read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["empty", "file"], "what was there before stays, and nothing else");
+}
+
+#[test]
 fn one_look_up_answers_should_bid_and_reserve() {
     let bench = Bench::new();
     drop(bench.open());
