@@ -87,7 +87,7 @@ fn check_sighting(seen_at: WallTime, now: WallTime) -> Result<(), Failure> {
     }
     let (at, ahead) = (time::rfc3339(seen_at), time::age(ahead));
     let most = time::age(limits::AHEAD_MAX);
-    let message = format!("--seen-at {at} lies {ahead} ahead; at most {most} are allowed");
+    let message = format!("--seen-at {at} lies {ahead} in the future; at most {most} is allowed");
     Err(Failure::new(code::USAGE, "invalid", message)
         .hint("check the clocks of this machine and of the one that saw it; nothing was changed"))
 }
@@ -159,7 +159,7 @@ async fn submit(
     let ended = child.wait(signals, stop, kill).await;
     let outcome = match &ended {
         Ok(ended) => outcome_of(ended),
-        Err(e) => Outcome::Unknown { reason: Some(format!("its end was not seen: {e}")) },
+        Err(e) => Outcome::GivenUp { reason: Some(format!("its end was not seen: {e}")) },
     };
     let submission = bid.submission().clone();
     let outcome = outcome.fitted();
