@@ -268,6 +268,10 @@ fn refused(reason: &Refusal, endpoint: &str) -> (u8, &'static str, &'static str)
             "corrupt",
             "keep the file for a look at it, and name another one or restore a copy",
         ),
+        // The path itself is wrong: a folder, or a file where a folder should be.
+        Refusal::WrongType(_) if endpoint.starts_with("sqlite:") => {
+            (code::CONFIG, "no_file", "name a file: --url sqlite:///var/lib/bidlock.db")
+        }
         Refusal::WrongType(_) => {
             (code::CONFIG, "wrong_type", "something else uses the key: set another --prefix")
         }

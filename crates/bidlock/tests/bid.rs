@@ -154,7 +154,8 @@ async fn a_submission_is_dropped_at_its_send_by_and_blocks_the_posting() {
     until_started(&fleet).await;
     fleet.world.pass(10 * SECOND).await;
     let Placement::Recorded(info) = bidding.await.unwrap() else { panic!() };
-    assert_eq!(info.state, State::Unknown);
+    // L6: nobody has said that it sends nothing any more.
+    assert_eq!((info.state, info.event), (State::Unknown, Happened::GivenUp));
     let never = |_| async { panic!("a posting in doubt is not bid on") };
     let again = guard.place(&key("a"), &quick(), never).await.unwrap();
     assert!(matches!(again, Placement::Not(Verdict::InDoubt(_))), "{again:?}");
@@ -240,6 +241,8 @@ async fn a_bid_that_is_dropped_before_its_start_is_abandoned_and_after_it_unknow
     drop(bid);
     guard.locker().close().await;
     assert_eq!(fleet.state(&key("a")).await, Some(State::Unknown));
+    let history = fleet.ledger.history(&key("a")).await.unwrap();
+    assert_eq!(history.last().map(|entry| entry.event), Some(Happened::GivenUp));
 
     let other = Key::new("fiverr", "b").unwrap();
     let writer = fleet.busy_ledger();

@@ -39,10 +39,10 @@ pub(crate) struct ResolveArgs {
     /// How you know; it is kept
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) because: String,
-    /// How long after send-by a bid may still show up at the marketplace, up to 30d; --refused
-    /// and --not-sent wait for it [default: BIDLOCK_VISIBILITY_LAG, else 0]
     #[arg(
         long,
+        help = "How long after send-by a bid may still show up at the marketplace, up to 30d; \
+                --refused and --not-sent wait for it [env: BIDLOCK_VISIBILITY_LAG] [default: 0]",
         value_name = "DURATION",
         allow_hyphen_values = true,
         value_parser = visibility_lag

@@ -181,3 +181,70 @@ pub(crate) async fn audit(args: AuditArgs, context: &Context) -> Result<u8, Fail
     }
     Ok(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use bidlock::ledger::{AttemptId, Op, Subject};
+
+    use super::*;
+
+    fn explained(state: State, why: Obstacle) -> Failure {
+        let (op, subject) = (Op::Resolve, Subject::Ledger);
+        explain(LedgerError::NotAllowed { op, subject, state, why, until: None })
+    }
+
+    #[test]
+    fn every_obstacle_has_its_code_and_its_way_out() {
+        let open: AttemptId = "ffffffff-ffff-4fff-bfff-ffffffffffff".parse().unwrap();
+        let sender = || "web-1:4711".to_owned();
+        for (state, why, code, kind, way_out) in [
+            (State::Started, Obstacle::UnderWay, 11, "too_early", "wait"),
+            (State::Unknown, Obstacle::TooEarly, 11, "too_early", "wait"),
+            (
+                State::Unknown,
+                Obstacle::SenderAlive { sender: sender() },
+                11,
+                "sender_alive",
+                "end web-1:4711",
+            ),
+            (
+                State::Unknown,
+                Obstacle::SenderUnseen { sender: sender() },
+                11,
+                "sender_unseen",
+                "--sender-is-gone",
+            ),
+            (
+                State::Unknown,
+                Obstacle::OtherAttempt { open },
+                11,
+                "other_attempt",
+                "--attempt ffffffff",
+            ),
+            (State::Placed, Obstacle::OtherAttempt { open }, 10, "other_attempt", "look at"),
+            (
+                State::Unknown,
+                Obstacle::AttemptNotNamed { open },
+                2,
+                "attempt_not_named",
+                "the open one is ffffffff",
+            ),
+            (State::Reserved, Obstacle::OnlyReserved, 2, "not_allowed", "may be bid on"),
+            (
+                State::Abandoned,
+                Obstacle::NoneOpen { last: open },
+                2,
+                "not_allowed",
+                "may be bid on",
+            ),
+            (State::Placed, Obstacle::Known, 10, "not_allowed", "bidlock bids"),
+            (State::Reserved, Obstacle::InProgress, 2, "not_allowed", "bidlock bids"),
+            (State::Started, Obstacle::InProgress, 11, "not_allowed", "bidlock bids"),
+        ] {
+            let failure = explained(state, why.clone());
+            assert_eq!((failure.code, failure.kind), (code, kind), "{why:?}");
+            assert!(failure.hint.as_deref().unwrap().contains(way_out), "{failure:?}");
+            assert!(failure.message.contains(&why.to_string()), "{failure:?}");
+        }
+    }
+}

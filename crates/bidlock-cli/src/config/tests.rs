@@ -183,3 +183,14 @@ fn a_shared_lock_store_beside_a_local_ledger_must_be_meant() {
     let bad = load("", &[("BIDLOCK_LOCAL_LEDGER", "maybe")]).unwrap_err().to_string();
     assert!(bad.contains("BIDLOCK_LOCAL_LEDGER") && bad.contains("maybe"), "{bad}");
 }
+
+#[test]
+fn the_visibility_lag_is_a_bounded_duration() {
+    let lag = |text| load("", &[("BIDLOCK_VISIBILITY_LAG", text)]);
+    assert_eq!(load("", &[]).unwrap().visibility_lag, Duration::ZERO);
+    assert_eq!(lag("10m").unwrap().visibility_lag, Duration::from_mins(10));
+    for bad in ["10", "31d", "soon"] {
+        let refused = lag(bad).unwrap_err().to_string();
+        assert!(refused.contains("BIDLOCK_VISIBILITY_LAG") && refused.contains(bad), "{refused}");
+    }
+}

@@ -26,6 +26,9 @@ fn every_refusal_of_a_store_has_its_code() {
         assert!(failure.message.contains("redis://h") && failure.hint.is_some(), "{failure:?}");
     }
     assert_eq!(store(Refusal::ReadOnly(text()), "sqlite:///x").code, 77);
+    // It is about the path, and not about a key.
+    let folder = store(Refusal::WrongType(text()), "sqlite:///x");
+    assert_eq!((folder.code, folder.kind), (78, "no_file"));
 }
 
 #[test]

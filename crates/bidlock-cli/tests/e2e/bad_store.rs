@@ -143,11 +143,21 @@ fn what_is_no_database_is_69_and_stays_as_it_is() {
         assert_eq!((ran.code, ran.stdout.as_str()), (69, ""), "{words:?}: {ran:?}");
         assert!(ran.stderr.contains("notes") && ran.stderr.contains("hint:"), "{ran:?}");
     }
-    for url in ["sqlite:folder", "sqlite:///proc/no/x.db"] {
-        let ran = user.run(&["bid", "--url", url, "upwork", "j", "touch", "ran"]);
-        assert!(matches!(ran.code, 69 | 77), "{url}: {ran:?}");
-        assert!(ran.stderr.contains("hint:"), "{ran:?}");
+    // One answer, whichever store it was to be.
+    let proc = "sqlite:/nonexistent/../proc/x.db";
+    for (url, codes, said) in [
+        ("sqlite:folder", &[78][..], "folder is a folder; name a file"),
+        ("sqlite:notes/x.db", &[78], "notes is a file, not a folder"),
+        ("sqlite:///proc/no/x.db", &[69, 77], "/proc/no/x.db"),
+        (proc, &[69, 77], "x.db"),
+    ] {
+        for flag in ["--url", "--ledger-url"] {
+            let ran = user.run(&["bid", flag, url, "upwork", "j", "touch", "ran"]);
+            assert!(codes.contains(&ran.code), "{url}: {ran:?}");
+            assert!(ran.stderr.contains(said) && ran.stderr.contains("hint:"), "{ran:?}");
+        }
     }
+    assert!(!Path::new("/nonexistent").exists());
     assert_eq!(fs::read_to_string(user.path("notes")).unwrap(), text);
     assert!(!user.path("ran").exists());
 }

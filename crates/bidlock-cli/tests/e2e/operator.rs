@@ -24,10 +24,16 @@ fn doubt_is_ended_after_the_send_by_and_not_before() {
         let words = [&["resolve", "upwork", "j", "--because", "looked"], outcome].concat();
         // L6: the sender itself has said that it does not know, but it may be seen only later.
         let lag = user.run(&[&words[..], &["--visibility-lag", "1h"]].concat());
-        assert_eq!(lag.code, 11, "{lag:?}");
-        assert!(lag.stderr.contains("allowed from 20"), "it says when: {lag:?}");
-        assert_eq!(user.states("j"), ["unknown"], "{outcome:?}");
-        assert!(user.json(&["audit"]).is_empty(), "what was refused is not in the audit");
+        if state == "placed" {
+            // A bid that was found waits for nothing.
+            assert_eq!(lag.code, 0, "{lag:?}");
+            assert_eq!(user.states("j"), ["placed"]);
+        } else {
+            assert_eq!(lag.code, 11, "{lag:?}");
+            assert!(lag.stderr.contains("allowed from 20"), "it says when: {lag:?}");
+            assert_eq!(user.states("j"), ["unknown"], "{outcome:?}");
+            assert!(user.json(&["audit"]).is_empty(), "what was refused is not in the audit");
+        }
 
         let user = User::new();
         assert_eq!(bid(&user, "j", "exit 3"), 11);
@@ -44,6 +50,43 @@ fn doubt_is_ended_after_the_send_by_and_not_before() {
         assert_eq!(user.json(&["audit"]).len(), 1);
         let next = user.run(&["bid", "upwork", "j", "true"]);
         assert_eq!(next.code, code, "{outcome:?}: {next:?}");
+    }
+}
+
+#[test]
+fn the_same_words_twice_end_the_doubt_about_one_attempt() {
+    let user = User::new();
+    assert_eq!(bid(&user, "j", "exit 3"), 11);
+    let first = text(&user.bids("j")[0], "attempt");
+    // Two operators look at the first attempt; one is faster, and another bid follows.
+    assert_eq!(user.resolve("j", &["--not-sent", "--attempt", &first]).code, 0);
+    assert_eq!(bid(&user, "j", "exit 3"), 11);
+    let second = text(&user.bids("j")[0], "attempt");
+    let late = user.resolve("j", &["--not-sent", "--attempt", &first]);
+    assert_eq!(late.code, 11, "{late:?}");
+    assert!(late.stderr.contains(&format!("open now: {second}")), "{late:?}");
+    let unnamed = user.resolve("j", &["--not-sent"]);
+    assert_eq!(unnamed.code, 2, "{unnamed:?}");
+    let said = format!("say which: --attempt ID (the open one is {second})");
+    assert!(unnamed.stderr.contains(&said), "{unnamed:?}");
+    assert_eq!(user.states("j"), ["unknown", "abandoned"]);
+    let done = user.resolve("j", &["--not-sent", "--attempt", &second, "--visibility-lag", "0"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    // What could not be seen, and how long was waited, is said.
+    for said in ["visibility lag 0ms", "BIDLOCK_ATTEMPT_ID", "using "] {
+        assert!(done.stderr.contains(said), "{said}: {done:?}");
+    }
+    let none = user.resolve("j", &["--not-sent", "--attempt", &second]);
+    assert_eq!(none.code, 2, "{none:?}");
+    assert!(none.stderr.contains("no attempt is open; the last one"), "{none:?}");
+    for words in [&["withdraw", "upwork", "j"][..], &["reopen", "upwork", "j", "--because", "x"]] {
+        let none = user.run(words);
+        assert_eq!(none.code, 2, "{none:?}");
+        assert!(none.stderr.contains(&second) && none.stderr.contains("using "), "{none:?}");
+    }
+    for bad in [&["--sender-is-gone"][..], &["--refused", "--sender-is-gone"]] {
+        let usage = user.run(&[&["resolve", "upwork", "j", "--because", "x"], bad].concat());
+        assert_eq!(usage.code, 2, "{usage:?}");
     }
 }
 
