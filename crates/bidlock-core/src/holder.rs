@@ -129,7 +129,7 @@ impl Label {
         } else {
             return Ok(Self(label.into()));
         };
-        Err(InvalidValue::new("label", text::escape(label), why))
+        Err(InvalidValue::new("label", label, why))
     }
 
     /// The text.

@@ -18,7 +18,7 @@ impl Prefix {
         if text.is_empty() || text.len() > limits::PREFIX_BYTES_MAX || !text.chars().all(fits) {
             let why = "a prefix is 1 to 64 printable ASCII characters without braces, %, # and \
                        space";
-            return Err(InvalidValue::new("prefix", text::escape(text), why));
+            return Err(InvalidValue::new("prefix", text, why));
         }
         Ok(Self(text.into()))
     }
@@ -83,7 +83,7 @@ impl Key {
     pub fn parse(prefix: &Prefix, text: &str) -> Result<Self, InvalidValue> {
         let refuse = |why: &str| {
             let form = format!("{why}; a key reads {}:MARKETPLACE:POSTING", prefix.as_str());
-            InvalidValue::new("key", text::escape(text), form)
+            InvalidValue::new("key", text, form)
         };
         let rest = text
             .strip_prefix(prefix.as_str())
@@ -173,7 +173,7 @@ fn check_marketplace(name: &str) -> Result<(), InvalidValue> {
     } else {
         "a marketplace is 1 to 64 characters of a-z, 0-9, dot, underscore and hyphen".to_owned()
     };
-    Err(InvalidValue::new("marketplace", text::escape(name), why))
+    Err(InvalidValue::new("marketplace", name, why))
 }
 
 impl Display for Key {

@@ -31,7 +31,7 @@ pub(crate) fn encode(
         }
         if encoded.len() > bytes_max {
             let why = format!("longer than {bytes_max} bytes once encoded");
-            return Err(InvalidValue::new(what, escape(raw), why));
+            return Err(InvalidValue::new(what, raw, why));
         }
     }
     Ok(encoded)
@@ -59,13 +59,13 @@ fn check(what: &'static str, raw: &str) -> Result<(), InvalidValue> {
         return Err(InvalidValue::new(what, raw, "empty"));
     }
     if raw.starts_with(char::is_whitespace) || raw.ends_with(char::is_whitespace) {
-        return Err(InvalidValue::new(what, escape(raw), "white space at an end; trim it"));
+        return Err(InvalidValue::new(what, raw, "white space at an end; trim it"));
     }
     match raw.chars().find_map(|c| unfit(c).map(|kind| (c, kind))) {
         None => Ok(()),
         Some((c, kind)) => {
             let why = format!("{kind} U+{:04X}; remove it", u32::from(c));
-            Err(InvalidValue::new(what, escape(raw), why))
+            Err(InvalidValue::new(what, raw, why))
         }
     }
 }

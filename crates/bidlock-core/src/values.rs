@@ -1,6 +1,8 @@
 use std::fmt::{self, Display};
 use std::time::Duration;
 
+use crate::text;
+
 /// The named bounds of everything that a caller may choose or a store may keep.
 pub mod limits {
     use std::time::Duration;
@@ -43,22 +45,22 @@ pub mod limits {
 
 /// A value that was refused before anything was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} {value:?}: {why}")]
+#[error("{what} \"{value}\": {why}")]
 #[non_exhaustive]
 pub struct InvalidValue {
     /// What the value was meant to be, such as `posting id`.
     pub what: &'static str,
-    /// The value, cut to a length that fits a line.
+    /// The value in one visible line, cut to a length that fits.
     pub value: String,
     /// Why it is refused, and what would be accepted.
     pub why: String,
 }
 
 impl InvalidValue {
-    /// Describes a refused value; long ones are cut.
+    /// Describes a refused value; what cannot be seen is spelled out, and long ones are cut.
     pub fn new(what: &'static str, value: impl Display, why: impl Into<String>) -> Self {
         const SHOWN_MAX: usize = 60;
-        let full = value.to_string();
+        let full = text::escape(&value.to_string());
         let mut shown: String = full.chars().take(SHOWN_MAX).collect();
         if shown.len() < full.len() {
             shown.push('…');

@@ -69,7 +69,7 @@ impl FromStr for AttemptId {
             Ok(bits) if sound => Ok(Self(bits)),
             _ => {
                 let why = "an attempt id is a UUID of version 4 in lower case";
-                Err(InvalidValue::new("attempt id", text.escape_debug(), why))
+                Err(InvalidValue::new("attempt id", text, why))
             }
         }
     }
@@ -128,7 +128,7 @@ impl FromStr for Fingerprint {
         };
         read().ok_or_else(|| {
             let why = "a fingerprint is sha256: and 64 hex digits in lower case";
-            InvalidValue::new("payload fingerprint", text.escape_debug(), why)
+            InvalidValue::new("payload fingerprint", text, why)
         })
     }
 }
@@ -161,7 +161,7 @@ pub(crate) fn check_line(
     } else {
         return Ok(());
     };
-    Err(InvalidValue::new(what, text.escape_debug(), why))
+    Err(InvalidValue::new(what, text, why))
 }
 
 /// Makes a text fit [`check_line`]: unseen characters become spaces, what is too long is cut.
