@@ -139,7 +139,7 @@ fn a_path_that_is_no_file_is_refused_by_name_and_leaves_nothing() {
     let path = |name: &str| folder.path().join(name);
     fs::write(path("file"), "mine").unwrap();
     fs::create_dir(path("empty")).unwrap();
-    for (bad, named) in [("file/locks.db", "file"), ("file/a/b/locks.db", "file"), ("empty", "empty")] {
+    for (bad, named) in [("file/x.db", "file"), ("file/a/b/x.db", "file"), ("empty", "empty")] {
         let Refusal::WrongType(why) = refusal(Sqlite::open(&path(bad), &platform)) else {
             panic!("{bad}");
         };

@@ -100,12 +100,13 @@ Example:
   ./deploy && bidlock release --key deploy --lease \"$lease\"";
 
 const RESOLVE_HELP: &str = "\
-An attempt may be resolved once its send-by time has passed and its process is gone. Look at the
-marketplace first: --not-sent lets the posting be bid on again.
+Look at the marketplace first: --not-sent lets the posting be bid on again. It and --refused wait
+until the send-by time and the visibility lag have passed and the sender's process is gone; a bid
+that was found (--placed) is proof. Name the attempt that you looked at, as `bidlock bids` shows it.
 
 Examples:
   bidlock resolve upwork job_123 --placed bid-987 --because 'seen on the site'
-  bidlock resolve upwork job_123 --not-sent --because 'asked support, nothing arrived'";
+  bidlock resolve upwork job_123 --not-sent --attempt ID --because 'asked support: nothing there'";
 
 /// What a lock is about: a posting, or a name.
 #[derive(Debug, Clone, Args)]
