@@ -53,6 +53,18 @@ pub(crate) enum ConfigError {
     /// There is no place for the default file.
     #[error("no place for the default store: neither HOME nor XDG_STATE_HOME is set")]
     NoHome,
+    /// A lock that ends with this process keeps nobody out.
+    #[error(
+        "{name} {value:?} ({origin}): such a lock ends with this process, and keeps nobody out"
+    )]
+    Alone {
+        /// The variable or flag.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// Where it was found.
+        origin: Origin,
+    },
     /// Several machines share the lock store, but not the ledger.
     #[error("the lock store {lock} is shared between machines, but the ledger {ledger} is not")]
     LocalLedger {
@@ -79,6 +91,7 @@ impl ConfigError {
             ),
             Self::File { hint, .. } => (*hint).to_owned(),
             Self::NoHome => "set HOME, or name a file: --url sqlite:///var/lib/bidlock.db".into(),
+            Self::Alone { .. } => "name a file: --url sqlite:///var/lib/bidlock.db".into(),
             Self::LocalLedger { .. } => "name a ledger that all machines reach \
                                          (BIDLOCK_LEDGER_URL), or say --local-ledger if only \
                                          this machine bids"
@@ -169,6 +182,18 @@ impl Config {
 }
 
 impl Setting<StoreUrl> {
+    /// Refuses a lock store that no other process can reach: nothing else would be kept out (P5).
+    ///
+    /// # Errors
+    /// [`ConfigError::Alone`].
+    pub(crate) fn check_keeps_others_out(&self) -> Result<(), ConfigError> {
+        if self.value != StoreUrl::Memory {
+            return Ok(());
+        }
+        let (value, origin) = (self.value.to_string(), self.origin.clone());
+        Err(ConfigError::Alone { name: self.name, value, origin })
+    }
+
     /// Makes a relative path absolute, so that every message says which file is meant.
     fn stands_in(&mut self, folder: &Path) {
         if let StoreUrl::Sqlite(path) = &mut self.value {

@@ -128,6 +128,7 @@ impl From<ConfigError> for Failure {
         let kind = match &error {
             ConfigError::NotBuilt { .. } => "backend_not_built",
             ConfigError::LocalLedger { .. } => "local_ledger",
+            ConfigError::Alone { .. } => "keeps_nobody_out",
             _ => "config",
         };
         Self::new(code::CONFIG, kind, error.to_string()).hint(error.hint())

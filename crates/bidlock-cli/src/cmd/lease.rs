@@ -14,6 +14,7 @@ pub(crate) async fn acquire(args: AcquireArgs, context: &Context) -> Result<u8, 
     let label = args.hold.label.as_deref().map(Label::new).transpose()?;
     let mut signals = Signals::listen()?;
     context.say_default();
+    context.config.lock.check_keeps_others_out()?;
     let locker = context.locker().await?;
     let mut acquire = locker.acquire(&key).wait(wait_of(args.hold.wait())).ttl(ttl).renew(false);
     if let Some(label) = label {

@@ -20,6 +20,7 @@ pub(crate) async fn run(args: LockArgs, context: &Context) -> Result<u8, Failure
     let program = find_command(name)?;
     let mut signals = Signals::listen()?;
     context.say_default();
+    context.config.lock.check_keeps_others_out()?;
     let locker = context.locker().await?;
     let mut acquire = locker.acquire(&key).wait(wait_of(args.hold.wait())).ttl(ttl);
     if let Some(label) = label {

@@ -14,8 +14,8 @@ use crate::output::{Table, time};
 
 /// Ends the doubt about an attempt.
 pub(crate) async fn resolve(args: ResolveArgs, context: &Context) -> Result<u8, Failure> {
-    context.say_default();
     let key = context.posting_key(&args.marketplace, &args.posting)?;
+    context.say_default();
     let resolution = match args.placed {
         Some(reference) => Resolution::Placed { reference: Some(reference) },
         None if args.refused => Resolution::Refused,
@@ -60,8 +60,8 @@ fn check_commands(open: &AttemptInfo, resolution: &Resolution) -> Result<(), Fai
 
 /// Notes that a placed bid was withdrawn.
 pub(crate) async fn withdraw(args: WithdrawArgs, context: &Context) -> Result<u8, Failure> {
-    context.say_default();
     let key = context.posting_key(&args.marketplace, &args.posting)?;
+    context.say_default();
     let ledger = context.ledger().await?;
     let done = ledger.withdraw(&key, &context.note(args.because)).await.map_err(explain)?;
     show(&done, "noted", context)
@@ -69,8 +69,8 @@ pub(crate) async fn withdraw(args: WithdrawArgs, context: &Context) -> Result<u8
 
 /// Lets a posting be bid on again.
 pub(crate) async fn reopen(args: ReopenArgs, context: &Context) -> Result<u8, Failure> {
-    context.say_default();
     let key = context.posting_key(&args.marketplace, &args.posting)?;
+    context.say_default();
     let ledger = context.ledger().await?;
     let done = ledger.reopen(&key, &context.note(args.because)).await.map_err(explain)?;
     show(&done, "reopened", context)

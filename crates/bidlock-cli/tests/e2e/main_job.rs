@@ -311,6 +311,8 @@ fn a_lock_in_memory_does_and_a_ledger_does_not() {
     let words = ["bid", "--ledger-url", "memory:", "upwork", "k", "touch", "ran"];
     assert_eq!(user.run(&words).code, 78);
     assert_eq!(fs::read_to_string(user.path("sent")).unwrap(), "x\n");
+    let words = ["lock", "--url", "memory:", "--key", "k", "touch", "ran"];
+    assert_eq!(user.run(&words).code, 78, "nobody else would be kept out");
     assert!(!user.path("ran").exists());
     let two = ["--url", "sqlite:lock.db", "--ledger-url", "sqlite:ledger.db"];
     let ran = user.run(&[&two[..], &["bid", "upwork", "j", "true"]].concat());
