@@ -2,6 +2,7 @@
 //! came meanwhile.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
@@ -21,11 +22,9 @@ use crate::{busy, list};
 const BUSY_SLICE: Duration = Duration::from_millis(50);
 /// How long a look at the changes of others may wait for the file.
 const LOOK_WITHIN: Duration = Duration::from_millis(50);
-/// After so many commits the thread looks how long the log has become; and when it starts.
-const COMMITS_PER_LOOK: u32 = 400;
-/// From this length on it brings the log into the file, which waits for the disk: as long as
-/// SQLite lets it become by itself.
-const LOG_BYTES_MAX: u64 = 4 << 20;
+/// From so many pages on the thread brings the log into the file, which waits for the disk: where
+/// SQLite would do so within a commit.
+const LOG_PAGES_MAX: u32 = 1_000;
 
 /// The connection and what belongs to it: whoever has it may serve requests.
 #[derive(Debug)]
@@ -35,8 +34,8 @@ pub(crate) struct Desk {
     world: World,
     opened: Opened,
     watch: Watch,
-    /// How many commits were made since the log was last brought into the file.
-    commits: u32,
+    /// Whether the thread was asked to bring the log into the file.
+    log_is_long: bool,
     /// When the thread wakes by itself, if it does.
     thread_wakes: Option<Moment>,
 }
@@ -51,9 +50,8 @@ impl Desk {
         opened: Opened,
         watch: Watch,
     ) -> Self {
-        // Many processes that write a little each never come to a look of their own.
-        let (commits, thread_wakes) = (COMMITS_PER_LOOK, None);
-        Self { path, durability, world, opened, watch, commits, thread_wakes }
+        let (log_is_long, thread_wakes) = (false, None);
+        Self { path, durability, world, opened, watch, log_is_long, thread_wakes }
     }
 
     pub(crate) const fn durability(&self) -> Durability {
@@ -82,23 +80,20 @@ impl Desk {
         if sooner {
             self.thread_wakes = wanted;
         }
-        // Not at the start: the thread looks by itself then.
-        sooner || self.commits == COMMITS_PER_LOOK
+        let long = self.opened.log_pages.load(Ordering::Relaxed) >= LOG_PAGES_MAX;
+        let newly_long = long && !self.log_is_long;
+        self.log_is_long |= long;
+        sooner || newly_long
     }
 
     /// Brings the log into the file when it has become long. Only the thread does, since it waits
     /// for the disk; another process that is reading makes it do less, and the rest comes next
     /// time.
     pub(crate) fn tidy_up(&mut self) {
-        if self.commits < COMMITS_PER_LOOK {
+        if self.opened.log_pages.swap(0, Ordering::Relaxed) < LOG_PAGES_MAX {
             return;
         }
-        self.commits = 0;
-        let mut log = self.path.clone().into_os_string();
-        log.push("-wal");
-        if std::fs::metadata(log).is_ok_and(|log| log.len() < LOG_BYTES_MAX) {
-            return;
-        }
+        self.log_is_long = false;
         let sql = "PRAGMA wal_checkpoint(PASSIVE)";
         if let Err(error) = self.opened.connection.query_row(sql, [], |_| Ok(())) {
             tracing::debug!(%error, "checkpoint of the lock file failed");
@@ -228,7 +223,6 @@ impl Desk {
             tracing::warn!(path = %self.path.display(), ?failure, "lock transaction failed");
             return fail(done.into_iter().map(|(job, _)| job), &failure);
         }
-        self.commits = self.commits.saturating_add(1);
         let now = self.now();
         for (job, result) in done {
             if let Ok(reply) = &result {

@@ -1,14 +1,18 @@
 //! Making the file, opening it, and bringing its tables to this version.
 
+use std::ffi::c_int;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::mem;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bidlock_core::{Backoff, Platform, Refusal};
 use rusqlite::config::DbConfig;
+use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use crate::Durability;
@@ -20,7 +24,7 @@ use crate::store::micros;
 /// How long opening may wait for others that open the same new file.
 pub(crate) const OPEN_WITHIN: Duration = Duration::from_secs(10);
 /// How much of the log's length is kept for its next use.
-const LOG_BYTES_KEPT: i64 = 1 << 20;
+const LOG_BYTES_KEPT: i64 = 8 << 20;
 /// The version of the tables that this code reads and writes.
 const VERSION: i64 = 1;
 /// More than the number of different statements, so that none is prepared twice.
@@ -32,6 +36,8 @@ pub(crate) struct Opened {
     pub(crate) connection: Connection,
     /// Device and inode: another file under the same name has other locks in it.
     pub(crate) identity: (u64, u64),
+    /// How long the log was after the last commit of this connection, whoever wrote it.
+    pub(crate) log_pages: Arc<AtomicU32>,
 }
 
 /// Device and inode of the file that now lies under `path`.
@@ -134,14 +140,19 @@ fn attempt(
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
     // A checkpoint waits for the disk: the thread makes it, never a caller's commit.
-    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    // A log that was long once is cut when it starts anew.
+    let log_pages = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&log_pages);
+    connection.wal_hook(Some(move |_: &mut Wal, pages: c_int| {
+        counted.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+        Ok(())
+    }))?;
+    // A log that was much longer once is cut when it starts anew.
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
     if let Err(refusal) = migrate(&connection, path)? {
         return Ok(Err(refusal));
     }
     sweep(&connection, platform)?;
-    Ok(Ok(Opened { connection, identity }))
+    Ok(Ok(Opened { connection, identity, log_pages }))
 }
 
 fn migrate(connection: &Connection, path: &Path) -> rusqlite::Result<Result<(), Refusal>> {
