@@ -24,7 +24,6 @@ pub(crate) struct Table {
 
 impl Table {
     /// Measures both in turn, after one round of each that does not count.
-    #[allow(clippy::print_stdout, reason = "its output is its purpose")]
     pub(crate) fn run(&mut self, bench: &Bench, rounds: usize, length: Duration) -> Result<()> {
         if !self.head_is_out {
             println!(
