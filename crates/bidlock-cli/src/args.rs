@@ -70,7 +70,7 @@ pub(crate) struct Global {
         global = true,
         value_name = "URL",
         display_order = 900,
-        help = "Lock store: sqlite:///PATH, sqlite:RELATIVE or memory: [env: BIDLOCK_URL]"
+        help = "Lock store: sqlite:///PATH or sqlite:RELATIVE [env: BIDLOCK_URL]"
     )]
     pub(crate) url: Option<String>,
     #[arg(

@@ -86,9 +86,16 @@ impl ConfigError {
     pub(crate) fn hint(&self) -> String {
         match self {
             Self::Value { name, origin, .. } => format!("correct {name} in {origin}"),
-            Self::NotBuilt { name, origin, .. } => format!(
-                "unset {name} in {origin}, or use a file: --url sqlite:///var/lib/bidlock.db"
-            ),
+            Self::NotBuilt { name, origin, .. } => {
+                let flag = if name.contains("LEDGER") || *name == FLAG_LEDGER {
+                    FLAG_LEDGER
+                } else {
+                    FLAG_URL
+                };
+                format!(
+                    "unset {name} in {origin}, or use a file: {flag} sqlite:///var/lib/bidlock.db"
+                )
+            }
             Self::File { hint, .. } => (*hint).to_owned(),
             Self::NoHome => "set HOME, or name a file: --url sqlite:///var/lib/bidlock.db".into(),
             Self::Alone { .. } => "name a file: --url sqlite:///var/lib/bidlock.db".into(),

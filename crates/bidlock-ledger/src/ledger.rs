@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::thread;
 
 use bidlock_core::{
-    Endpoint, Health, InvalidValue, Key, Platform, WallTime, limits as core_limits,
+    Endpoint, Health, InvalidValue, Key, Liveness, Platform, WallTime, limits as core_limits,
 };
 use tokio::sync::oneshot;
 
@@ -14,6 +14,7 @@ use crate::requests::{
     ResolveRequest, SeenSender, StartRequest,
 };
 use crate::sqlite::{SqliteStore, endpoint_of};
+use crate::state::State;
 use crate::store::Store;
 use crate::types::{AttemptInfo, AuditEntry, HistoryEntry, Recorded, Reservation, Start, Verdict};
 use crate::values::{AttemptId, check_line, limits};
@@ -84,6 +85,7 @@ impl Ledger {
         let now = self.wall();
         check_seen_at(freshness.seen_at, now)?;
         let open = relabel(Op::ShouldBid, self.store.open_attempt(key, now).await)?;
+        let open = open.map(|info| self.as_read(info));
         let verdict = open.and_then(Verdict::of).unwrap_or_else(|| {
             freshness.stale_at(now).map_or(Verdict::Yes, |age| Verdict::Stale { age })
         });
@@ -266,7 +268,28 @@ impl Ledger {
     /// Nothing is changed by it.
     pub async fn bids(&self, query: &BidQuery) -> Result<Vec<AttemptInfo>> {
         query.check()?;
-        self.store.bids(query, self.wall()).await
+        let now = self.wall();
+        let mut page = self.store.bids(query, now).await?;
+        if query.state == Some(State::Unknown) {
+            // Those that the store still takes for started are few: one for each submission that
+            // is under way, and what became of its sender only this machine can tell.
+            let started = BidQuery { state: Some(State::Started), ..query.clone() };
+            page.extend(self.store.bids(&started, now).await?);
+            page.sort_by_key(|info| std::cmp::Reverse(info.reserved_at));
+        }
+        let read = page.into_iter().map(|info| self.as_read(info));
+        let fits = |info: &AttemptInfo| query.state.is_none_or(|state| state == info.state);
+        Ok(read.filter(fits).take(query.limit as usize).collect())
+    }
+
+    /// An attempt as everybody reads it: whose sender is known to be gone is in doubt, also before
+    /// its send-by (L5). Its command may live on, so nothing may end the doubt any sooner.
+    fn as_read(&self, mut info: AttemptInfo) -> AttemptInfo {
+        let gone = || self.platform.processes.liveness(&info.process) == Liveness::Gone;
+        if info.state == State::Started && gone() {
+            info.state = State::Unknown;
+        }
+        info
     }
 
     /// Appends an act that happened outside the ledger, such as a revocation, to the audit.

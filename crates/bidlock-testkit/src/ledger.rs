@@ -111,6 +111,7 @@ macro_rules! __every_ledger_rule {
             starting::a_started_attempt_is_never_taken_over: "L4 L5",
             starting::a_lower_token_that_meets_a_start_changes_nothing: "L3",
             starting::started_past_its_send_by_reads_as_unknown: "L5",
+            starting::a_start_whose_process_is_gone_reads_as_unknown: "L5 L6",
             starting::doubt_never_ends_by_age: "L6",
             starting::the_payload_is_fixed_at_the_start: "L9",
             recording::a_decision_stands_for_ever: "L1",

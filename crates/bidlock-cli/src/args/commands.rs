@@ -86,6 +86,7 @@ const LOCK_USAGE: &str = "bidlock lock [OPTIONS] MARKETPLACE POSTING [--] COMMAN
 const LOCK_HELP: &str = "\
 The command's exit code is passed through (128+n for signal n). It sees BIDLOCK_KEY and
 BIDLOCK_TOKEN. It is stopped, with its whole process group, when the lock is lost (exit 76).
+Only `kill -9` of bidlock leaves it running: the lock then ends with its TTL.
 
 Examples:
   bidlock lock --key nightly-report -- make report
@@ -342,7 +343,7 @@ pub(crate) enum StateName {
 pub(crate) struct BidsArgs {
     /// Only this marketplace
     pub(crate) marketplace: Option<String>,
-    /// Only this posting, with its history
+    /// Only this posting; on a terminal with its history (elsewhere: --history)
     #[arg(requires = "marketplace")]
     pub(crate) posting: Option<String>,
     /// Only the history of the posting

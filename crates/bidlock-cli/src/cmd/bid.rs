@@ -32,6 +32,7 @@ const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
 pub(crate) async fn run(args: BidArgs, context: &Context) -> Result<u8, Failure> {
     let key = context.posting_key(&args.marketplace, &args.posting)?;
     context.config.lock.built()?;
+    context.config.lock.check_keeps_others_out()?;
     context.config.ledger.built()?;
     context.config.check_bidding()?;
     let options = options(&args, context.now())?;

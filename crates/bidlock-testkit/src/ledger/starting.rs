@@ -2,11 +2,11 @@ use std::time::Duration;
 
 use bidlock_core::FencingToken;
 use bidlock_ledger::{
-    AttemptId, BidQuery, Event, Fingerprint, Freshness, LedgerError, Reservation, Start,
-    StartRequest, State, Verdict,
+    AttemptId, BidQuery, Event, Fingerprint, Freshness, LedgerError, Reservation, Resolution,
+    Start, StartRequest, State, Verdict,
 };
 
-use super::scene::{SEND_WITHIN, Scene, key, not_sent, sure};
+use super::scene::{SEND_WITHIN, Scene, key, not_allowed, not_sent, sure};
 
 pub(super) async fn start_is_answered_yes_once(scene: &Scene) {
     let id = scene.reserve(&key("a"), 5).await;
@@ -103,4 +103,21 @@ pub(super) async fn the_payload_is_fixed_at_the_start(scene: &Scene) {
     };
     assert!(matches!(sure(scene.ledger.start(&id, &other).await), Start::No(_)));
     assert_eq!(scene.info(&id).await, before, "neither payload nor send-by moves");
+}
+
+pub(super) async fn a_start_whose_process_is_gone_reads_as_unknown(scene: &Scene) {
+    let a = key("a");
+    let sender = scene.machine().another_process();
+    let id = scene.started_by(&sender, &a).await;
+    let listed = |state| BidQuery { state: Some(state), ..BidQuery::default() };
+    assert_eq!(sure(scene.ledger.bids(&listed(State::Started)).await).len(), 1);
+    assert!(sure(scene.ledger.bids(&listed(State::Unknown)).await).is_empty());
+    sender.processes.end();
+    let verdict = sure(scene.ledger.should_bid(&a, &Freshness::default()).await);
+    assert!(matches!(verdict, Verdict::InDoubt(_)), "{verdict:?}");
+    assert!(sure(scene.ledger.bids(&listed(State::Started)).await).is_empty());
+    let unknown = sure(scene.ledger.bids(&listed(State::Unknown)).await);
+    assert_eq!(unknown.iter().map(|info| info.id).collect::<Vec<_>>(), [id]);
+    // Its command may still be sending: nobody ends the doubt before its send-by (L6).
+    not_allowed(scene.resolve(&a, Resolution::Refused).await);
 }

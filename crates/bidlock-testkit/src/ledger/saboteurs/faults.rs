@@ -74,7 +74,11 @@ faults! {
     /// Has a bid that was found wait like any other finding.
     FindersWait: ["a_bid_that_was_found_waits_for_nothing"],
     /// Loses the sender's process.
-    LosesProcess: ["resolve_waits_for_the_sender_to_end", "a_bid_that_was_found_waits_for_nothing"],
+    LosesProcess: [
+        "resolve_waits_for_the_sender_to_end",
+        "a_bid_that_was_found_waits_for_nothing",
+        "a_start_whose_process_is_gone_reads_as_unknown"
+    ],
     /// Takes it for granted that a sender which cannot be seen has ended.
     ForgetsUnseenSenders: ["an_unseen_sender_needs_a_word"],
     /// Ends the doubt about whatever attempt is open, whichever one was named.
