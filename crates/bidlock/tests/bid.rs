@@ -183,6 +183,26 @@ async fn a_lease_that_is_lost_before_the_start_sends_nothing() {
 }
 
 #[tokio::test]
+async fn a_start_that_the_ledger_refuses_sends_nothing_and_is_abandoned() {
+    let fleet = Fleet::new();
+    let guard = fleet.bidder();
+    let file = rusqlite::Connection::open(fleet.folder.path().join("ledger.db")).unwrap();
+    file.execute_batch(
+        "CREATE TRIGGER no_start BEFORE UPDATE ON ledger_attempts WHEN NEW.state = 'started'
+         BEGIN SELECT RAISE(ABORT, 'not today'); END",
+    )
+    .unwrap();
+    let never = |_| async { panic!("the ledger did not say yes") };
+    let refused = guard.place(&key("a"), &quick(), never).await;
+    assert!(matches!(refused, Err(Error::Ledger(_))), "{refused:?}");
+    guard.locker().close().await;
+    assert_eq!(fleet.state(&key("a")).await, Some(State::Abandoned));
+    file.execute_batch("DROP TRIGGER no_start").unwrap();
+    let again = guard.place(&key("a"), &quick(), |_| async { placed() }).await.unwrap();
+    assert!(matches!(again, Placement::Recorded(_)), "{again:?}");
+}
+
+#[tokio::test]
 async fn a_posting_that_grew_old_during_the_wait_is_left_alone() {
     let fleet = Fleet::new();
     let held = fleet.world.locker().acquire(&key("a")).await.unwrap();
