@@ -146,11 +146,14 @@ impl BidGuard {
         }
         let lease = acquire.await?;
         let mut attempt = self.attempt(lease, options);
-        // The wait may have been long: the posting may be decided, or too old, by now.
-        let verdict = self.ledger.should_bid(key, &options.freshness).await?;
-        if matches!(verdict, Verdict::Stale { .. }) {
-            attempt.settle().await;
-            return Ok(self.not(key, verdict));
+        // The wait may have been long. Whether the posting is decided by now, `reserve` finds out;
+        // only one that has grown too old is worth another look before.
+        if options.freshness.stale_at(self.locker.platform().clock.wall()).is_some() {
+            let verdict = self.ledger.should_bid(key, &options.freshness).await?;
+            if matches!(verdict, Verdict::Stale { .. }) {
+                attempt.settle().await;
+                return Ok(self.not(key, verdict));
+            }
         }
         match self.reserve(&attempt, options).await? {
             Reservation::Reserved(_) => {}
