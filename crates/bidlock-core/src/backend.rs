@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::{Endpoint, FencingToken, Holder, Key, Label, LeaseId, Moment, Prefix, Result, Ttl};
+use crate::{
+    Cleanup, Endpoint, FencingToken, Holder, Key, Label, LeaseId, Moment, Prefix, Result, Ttl,
+};
 
 /// Asks for a key, or looks at it again.
 #[derive(Debug, Clone)]
@@ -86,8 +88,24 @@ pub struct Wake {
     pub key: Key,
     /// The lease that waits for the key, or holds it.
     pub lease: LeaseId,
-    /// A grant that came with the news; without it, the lease shall look for itself.
-    pub grant: Option<(FencingToken, Moment)>,
+    /// What there is to tell.
+    pub news: News,
+}
+
+/// What a lease is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// Something happened: the lease shall look for itself.
+    Look,
+    /// The key is the lease's, until then unless it confirms.
+    Granted {
+        /// The grant's token.
+        token: FencingToken,
+        /// Until when it may be believed without a word to the store.
+        until: Moment,
+    },
+    /// The key ends sooner than the waiter was told: it shall look then, if nothing else comes.
+    EndsAt(Moment),
 }
 
 /// Hears news of leases.
@@ -158,6 +176,9 @@ pub trait Backend: Debug + Send + Sync + 'static {
 
     /// Takes keys from their holders, where the store can.
     fn revoke(self: Arc<Self>) -> Option<Arc<dyn Revoke>>;
+
+    /// Finds and removes what was left behind, where a store can be left with anything (I10).
+    fn cleanup(self: Arc<Self>) -> Option<Arc<dyn Cleanup>>;
 }
 
 /// Which locks to list: those under the prefix, in key order.

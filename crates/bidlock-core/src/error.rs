@@ -19,8 +19,10 @@ pub enum Op {
     Release,
     /// Taking a key from its holder.
     Revoke,
-    /// Listing locks.
+    /// Listing locks, or what was left behind.
     List,
+    /// Removing what was left behind.
+    Cleanup,
     /// Asking the store how it is.
     Ping,
 }
@@ -36,6 +38,7 @@ impl Op {
             Self::Release => "release",
             Self::Revoke => "revoke",
             Self::List => "list",
+            Self::Cleanup => "cleanup",
             Self::Ping => "ping",
         }
     }

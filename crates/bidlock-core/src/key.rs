@@ -99,6 +99,16 @@ impl Key {
         Ok(Self::join(prefix, marketplace, posting))
     }
 
+    /// Reads a key whose prefix is not known: neither a marketplace nor an encoded posting id has
+    /// a colon, so whatever stands before the last two is the prefix.
+    ///
+    /// # Errors
+    /// [`InvalidValue`] as for [`Key::parse`].
+    pub fn read(text: &str) -> Result<Self, InvalidValue> {
+        let prefix = text.rsplitn(3, ':').nth(2).unwrap_or_default();
+        Self::parse(&Prefix::new(prefix)?, text)
+    }
+
     /// The same key under another prefix.
     #[must_use]
     pub fn with_prefix(&self, prefix: &Prefix) -> Self {

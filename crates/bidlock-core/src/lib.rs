@@ -11,14 +11,15 @@ mod error;
 mod holder;
 mod key;
 mod memory;
+mod operate;
 mod platform;
 mod rules;
 mod text;
 mod values;
 
 pub use backend::{
-    AcquireRequest, Attempt, Backend, Browse, Health, Listener, LockInfo, LockQuery, Ownership,
-    RenewRequest, Renewal, Revocation, Revoke, Wake,
+    AcquireRequest, Attempt, Backend, Browse, Health, Listener, LockInfo, LockQuery, News,
+    Ownership, RenewRequest, Renewal, Revocation, Revoke, Wake,
 };
 pub use backoff::Backoff;
 pub use belief::{Belief, LossReason};
@@ -26,6 +27,7 @@ pub use error::{BackendError, Endpoint, Op, Refusal, Source};
 pub use holder::{Holder, Label, LeaseId};
 pub use key::{Key, Prefix};
 pub use memory::Memory;
+pub use operate::{Cleanup, Diagnose, Finding, Leftover, Severity};
 pub use platform::{
     BoxFuture, Clock, Liveness, Moment, Platform, ProcessMark, Processes, Rng, Spawn, WallTime,
 };

@@ -6,9 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::{
-    AcquireRequest, Attempt, Backend, BackendError, Browse, Clock, Endpoint, FencingToken, Health,
-    Key, Label, LeaseId, Listener, LockInfo, LockQuery, Moment, Op, Ownership, Platform, Refusal,
-    RenewRequest, Renewal, Result, Revocation, Revoke, Ttl, Wake, grant_window, limits, next_token,
+    AcquireRequest, Attempt, Backend, BackendError, Browse, Cleanup, Clock, Endpoint, FencingToken,
+    Health, Key, Label, LeaseId, Listener, LockInfo, LockQuery, Moment, News, Op, Ownership,
+    Platform, Refusal, RenewRequest, Renewal, Result, Revocation, Revoke, Ttl, Wake, grant_window,
+    limits, next_token,
 };
 
 /// A store of leases in this process: for tests, and for programs that run alone.
@@ -150,16 +151,19 @@ impl Change<'_> {
             }
             let window = grant_window(waiter.ttl);
             let token = self.grant(waiter.lease.clone(), waiter.label, window)?;
-            let grant = Some((token, self.now + window));
-            self.wakes.push(Wake { key: self.key.clone(), lease: waiter.lease, grant });
+            let until = self.now + window;
+            self.tell(waiter.lease, News::Granted { token, until });
             // The key may now end sooner than the next waiter was told.
             if let Some(next) = self.lock.waiters.front() {
-                let lease = next.lease.clone();
-                self.wakes.push(Wake { key: self.key.clone(), lease, grant: None });
+                self.tell(next.lease.clone(), News::EndsAt(until));
             }
             return Ok(());
         }
         Ok(())
+    }
+
+    fn tell(&mut self, lease: LeaseId, news: News) {
+        self.wakes.push(Wake { key: self.key.clone(), lease, news });
     }
 
     /// Grants the free key, with a token above every earlier one (I1, I2).
@@ -277,7 +281,7 @@ impl Change<'_> {
         };
         grant.revoked = true;
         let (lease, until) = (grant.lease.clone(), grant.until);
-        self.wakes.push(Wake { key: self.key.clone(), lease: lease.clone(), grant: None });
+        self.tell(lease.clone(), News::Look);
         if !now {
             return Ok(Revocation::Marked { remaining: until.since(self.now) });
         }
@@ -356,6 +360,10 @@ impl Backend for Memory {
 
     fn revoke(self: Arc<Self>) -> Option<Arc<dyn Revoke>> {
         Some(self)
+    }
+
+    fn cleanup(self: Arc<Self>) -> Option<Arc<dyn Cleanup>> {
+        None // Everything ends by itself (I10).
     }
 }
 

@@ -33,9 +33,9 @@ use std::{io, thread};
 
 use async_trait::async_trait;
 use bidlock_core::{
-    AcquireRequest, Attempt, Backend, BackendError, Browse, Clock, Endpoint, FencingToken, Health,
-    Key, LeaseId, Listener, LockInfo, LockQuery, Op, Ownership, Platform, Refusal, RenewRequest,
-    Renewal, Result, Revocation, Revoke,
+    AcquireRequest, Attempt, Backend, BackendError, Browse, Cleanup, Clock, Endpoint, FencingToken,
+    Health, Key, LeaseId, Listener, LockInfo, LockQuery, Op, Ownership, Platform, Refusal,
+    RenewRequest, Renewal, Result, Revocation, Revoke,
 };
 use tokio::sync::oneshot;
 
@@ -254,6 +254,10 @@ impl Backend for Sqlite {
 
     fn revoke(self: Arc<Self>) -> Option<Arc<dyn Revoke>> {
         Some(self)
+    }
+
+    fn cleanup(self: Arc<Self>) -> Option<Arc<dyn Cleanup>> {
+        None // Everything ends by itself (I10).
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use bidlock_core::{Attempt, Key, LeaseId, Listener, Moment, Renewal, Wake};
+use bidlock_core::{Attempt, Key, LeaseId, Listener, Moment, News, Renewal, Wake};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::store::{World, duration, micros};
@@ -46,7 +46,7 @@ impl Listeners {
             let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             all.iter().filter_map(Weak::upgrade).collect()
         };
-        let wake = Wake { key: key.clone(), lease: lease.clone(), grant: None };
+        let wake = Wake { key: key.clone(), lease: lease.clone(), news: News::Look };
         for listener in all {
             // Who does not know the lease never looks, and its window ends by itself (I7).
             listener.woken(&wake);

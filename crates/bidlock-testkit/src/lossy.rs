@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bidlock_core::{
-    AcquireRequest, Attempt, Backend, BackendError, Browse, Clock, Endpoint, FencingToken, Health,
-    Key, LeaseId, Listener, LockInfo, LockQuery, Op, Ownership, RenewRequest, Renewal, Result,
-    Revocation, Revoke, Wake,
+    AcquireRequest, Attempt, Backend, BackendError, Browse, Cleanup, Clock, Endpoint, FencingToken,
+    Health, Key, LeaseId, Leftover, Listener, LockInfo, LockQuery, Op, Ownership, Prefix,
+    RenewRequest, Renewal, Result, Revocation, Revoke, Wake,
 };
 
 use crate::SeededRng;
@@ -208,6 +208,11 @@ impl Backend for Lossy {
         let inner = Arc::clone(&self.inner).revoke()?;
         Some(Arc::new(Behind { inner, way: Arc::clone(&self.way) }))
     }
+
+    fn cleanup(self: Arc<Self>) -> Option<Arc<dyn Cleanup>> {
+        let inner = Arc::clone(&self.inner).cleanup()?;
+        Some(Arc::new(Behind { inner, way: Arc::clone(&self.way) }))
+    }
 }
 
 /// A part of a store behind the same bad way.
@@ -243,6 +248,22 @@ impl Revoke for Behind<dyn Revoke> {
             drop(self.inner.revoke(key, token, now).await);
         }
         self.way.answers(Op::Revoke, Some(key), answer)
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Cleanup for Behind<dyn Cleanup> {
+    async fn leftovers(&self, prefix: &Prefix) -> Result<Vec<Leftover>> {
+        self.way.sends(Op::List, None).await?;
+        let answer = self.inner.leftovers(prefix).await;
+        self.way.answers(Op::List, None, answer)
+    }
+
+    async fn remove(&self, leftover: &Leftover) -> Result<bool> {
+        self.way.sends(Op::Cleanup, None).await?;
+        let answer = self.inner.remove(leftover).await;
+        self.way.answers(Op::Cleanup, None, answer)
     }
 }
 

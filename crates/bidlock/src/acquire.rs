@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bidlock_core::{
     AcquireRequest, Attempt, BackendError, Backoff, Belief, FencingToken, Holder, InvalidValue,
-    Key, Label, LeaseId, LossReason, Moment, Op, Ttl, limits, spread,
+    Key, Label, LeaseId, LossReason, Moment, News, Op, Ttl, limits, spread,
 };
 
 use crate::Error;
@@ -318,12 +318,21 @@ impl Waiting {
 
     /// Waits for news, the next look or the end of the wait; a pushed grant ends it (I13).
     async fn news_until(&mut self, look: Moment) -> Option<Lease> {
-        let at = self.ends.map_or(look, |ends| ends.min(look));
+        let mut at = self.ends.map_or(look, |ends| ends.min(look));
         let clock = Arc::clone(&self.inner().platform.clock);
-        let (source, grant) = tokio::select! {
-            biased;
-            grant = self.seat.news() => (WakeSource::Push, grant),
-            () = clock.sleep_until(at) => (WakeSource::Timer, None),
+        let (source, grant) = loop {
+            tokio::select! {
+                biased;
+                news = self.seat.news() => match news {
+                    News::Look => break (WakeSource::Push, None),
+                    News::Granted { token, until } => {
+                        break (WakeSource::Push, Some((token, until)));
+                    }
+                    // Nothing to ask yet.
+                    News::EndsAt(end) => at = at.min(end),
+                },
+                () = clock.sleep_until(at) => break (WakeSource::Timer, None),
+            }
         };
         self.inner().observe(&Event::Woken { class: class(&self.claim.request.key), source });
         let (token, until) = grant?;

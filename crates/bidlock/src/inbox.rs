@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use bidlock_core::{FencingToken, LeaseId, Listener, Moment, Wake};
+use bidlock_core::{LeaseId, Listener, News, Wake};
 use tokio::sync::Notify;
 
 use crate::held::Held;
@@ -20,21 +20,34 @@ enum Slot {
     Held(Weak<Held>),
 }
 
-/// Where one waiter is told to look, or given a grant.
+/// Where one waiter hears news.
 #[derive(Debug, Default)]
 pub(crate) struct Seat {
-    grant: Mutex<Option<(FencingToken, Moment)>>,
+    news: Mutex<Option<News>>,
     bell: Notify,
 }
 
 impl Seat {
-    /// Resolves when there is news, with a grant if one came along.
+    /// Resolves when there is news.
     ///
     /// # Cancel safety
     /// News that came stays until the next call.
-    pub(crate) async fn news(&self) -> Option<(FencingToken, Moment)> {
+    pub(crate) async fn news(&self) -> News {
         self.bell.notified().await;
-        lock(&self.grant).take()
+        lock(&self.news).take().unwrap_or(News::Look)
+    }
+
+    fn tell(&self, news: News) {
+        {
+            let mut known = lock(&self.news);
+            // That the key ends sooner says nothing to whom it was given, or who looks anyway. A
+            // hint to look takes back an earlier grant: look first.
+            if known.is_some() && matches!(news, News::EndsAt(_)) {
+                return;
+            }
+            *known = Some(news);
+        }
+        self.bell.notify_one();
     }
 }
 
@@ -70,9 +83,7 @@ impl Listener for Inbox {
             match slots.get(&wake.lease.unique()) {
                 None => return false,
                 Some(Slot::Waiting(seat)) => {
-                    // A later hint without a grant takes back an earlier one: look first.
-                    *lock(&seat.grant) = wake.grant;
-                    seat.bell.notify_one();
+                    seat.tell(wake.news);
                     return true;
                 }
                 Some(Slot::Held(held)) => Weak::clone(held),

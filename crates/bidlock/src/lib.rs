@@ -22,9 +22,10 @@ mod store_url;
 pub use acquire::{Acquire, Wait};
 pub use bid::{Begin, BidGuard, BidOptions, OpenBid, Placement, Submission};
 pub use bidlock_core::{
-    Backend, BackendError, Browse, Clock, Endpoint, FencingToken, Health, Holder, InvalidValue,
-    Key, Label, LeaseId, Liveness, LockInfo, LockQuery, LossReason, Memory, Moment, Op, Ownership,
-    Platform, Prefix, ProcessMark, Refusal, Renewal, Revocation, Revoke, Ttl, WallTime, limits,
+    Backend, BackendError, Browse, Cleanup, Clock, Diagnose, Endpoint, FencingToken, Finding,
+    Health, Holder, InvalidValue, Key, Label, LeaseId, Leftover, Liveness, LockInfo, LockQuery,
+    LossReason, Memory, Moment, Op, Ownership, Platform, Prefix, ProcessMark, Refusal, Renewal,
+    Revocation, Revoke, Severity, Ttl, WallTime, limits,
 };
 pub use bidlock_ledger as ledger;
 pub use bidlock_platform as platform;

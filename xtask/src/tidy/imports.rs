@@ -8,11 +8,15 @@ const SIBLINGS: &[(&str, &[&str])] = &[
     ("bidlock-core", &[]),
     ("bidlock-platform", &["bidlock-core"]),
     ("bidlock-sqlite", &["bidlock-core"]),
+    ("bidlock-redis", &["bidlock-core"]),
     ("bidlock-ledger", &["bidlock-core"]),
     ("bidlock-testkit", &["bidlock-core", "bidlock-ledger"]),
-    ("bidlock", &["bidlock-core", "bidlock-platform", "bidlock-sqlite", "bidlock-ledger"]),
+    (
+        "bidlock",
+        &["bidlock-core", "bidlock-platform", "bidlock-sqlite", "bidlock-redis", "bidlock-ledger"],
+    ),
     ("bidlock-cli", &["bidlock"]),
-    ("bidlock-bench", &["bidlock", "bidlock-sqlite"]),
+    ("bidlock-bench", &["bidlock", "bidlock-redis", "bidlock-sqlite"]),
     ("xtask", &[]),
 ];
 

@@ -80,6 +80,7 @@ fn a_prefix_cannot_bend_a_key() {
     assert_eq!(key.as_str(), "prod:bids:upwork:a%20b");
     assert_eq!(Key::parse(&other, key.as_str()).unwrap(), key);
     assert!(Key::parse(&Prefix::default(), key.as_str()).is_err());
+    assert_eq!(Key::read(key.as_str()).unwrap(), key);
 }
 
 #[test]
@@ -98,6 +99,7 @@ fn only_the_one_spelling_of_a_key_is_read() {
         "bid_lock:a:b:c",
     ] {
         assert!(Key::parse(&prefix, bad).is_err(), "{bad:?}");
+        assert!(Key::read(bad).is_err() || bad == "bid_lock:a:b:c", "{bad:?}");
     }
 }
 

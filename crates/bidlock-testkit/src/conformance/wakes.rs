@@ -1,7 +1,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bidlock_core::{LeaseId, Listener, Revocation, Wake};
+use bidlock_core::{LeaseId, Listener, News as Told, Revocation, Wake};
 use tokio::sync::Notify;
 
 use super::steps::key;
@@ -13,7 +13,10 @@ pub(super) async fn a_waiter_is_woken_on_hand_over(store: Store<'_>) {
     let news = News::of(&waiter);
     holder.takes().await;
     waiter.queues().await;
-    assert!(!news.heard().iter().any(|wake| wake.grant.is_some()), "nothing was granted yet");
+    assert!(
+        !news.heard().iter().any(|wake| matches!(wake.news, Told::Granted { .. })),
+        "nothing was granted yet"
+    );
     holder.gives_up().await;
     if store.fixture.wakes_arrive() {
         news.arrives(&store).await;
@@ -22,7 +25,9 @@ pub(super) async fn a_waiter_is_woken_on_hand_over(store: Store<'_>) {
     let token = waiter.takes().await; // I13 I14: a look suffices, and what was told is true
     for wake in news.heard() {
         assert_eq!(wake.key, waiter.key);
-        assert!(wake.grant.is_none_or(|(granted, _)| granted == token), "{wake:?}");
+        if let Told::Granted { token: granted, .. } = wake.news {
+            assert_eq!(granted, token, "{wake:?}");
+        }
     }
 }
 
@@ -35,7 +40,7 @@ pub(super) async fn a_revoked_holder_is_woken(store: Store<'_>) {
     if store.fixture.wakes_arrive() {
         news.arrives(&store).await; // I12: at once, not with its next renewal
     }
-    assert!(news.heard().iter().all(|wake| wake.grant.is_none()), "no grant lies in that");
+    assert!(news.heard().iter().all(|wake| wake.news == Told::Look), "no grant lies in that");
 }
 
 pub(super) async fn news_of_a_lease_stays_in_its_process(store: Store<'_>) {

@@ -1,6 +1,7 @@
 use async_trait::async_trait;
 use bidlock_core::{
-    Browse, FencingToken, Key, LockInfo, LockQuery, Moment, Result, Revocation, Revoke, limits,
+    Browse, FencingToken, Key, LockInfo, LockQuery, Moment, News, Result, Revocation, Revoke,
+    limits,
 };
 
 use super::Fault;
@@ -58,7 +59,7 @@ impl Revoke for Client {
             };
             let (asker, remaining) = (grant.asker.clone(), grant.until.since(at));
             grant.revoked = true;
-            state.tell(&lock.key, &asker, None);
+            state.tell(&lock.key, &asker, News::Look);
             if now && !state.has(Fault::NowOnlyMarks) {
                 lock.taken.push((asker.lease.clone(), at + remaining));
                 self.hand_over(state, lock, at, Fault::NowDoesNotHandOver);

@@ -3,8 +3,8 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use bidlock_core::{
-    FencingToken, Holder, Key, Label, LeaseId, Listener, Liveness, Moment, Platform, ProcessMark,
-    Ttl, Wake, WallTime, grant_window, limits, next_token,
+    FencingToken, Holder, Key, Label, LeaseId, Listener, Liveness, Moment, News, Platform,
+    ProcessMark, Ttl, Wake, WallTime, grant_window, limits, next_token,
 };
 
 use super::Fault;
@@ -170,7 +170,8 @@ impl State {
         let believed = now + window.saturating_sub(window / limits::DRIFT_PARTS);
         let told =
             if self.has(Fault::WakeNamesAnotherToken) { last.get() + 7 } else { token.get() };
-        self.tell(&lock.key, &asker, Some((FencingToken::new(told), believed)));
+        let token_told = FencingToken::new(told);
+        self.tell(&lock.key, &asker, News::Granted { token: token_told, until: believed });
         let until = now + window;
         let grant = Grant { asker, token, since: now, until, confirmed: false, revoked: false };
         lock.grant = Some(grant);
@@ -191,8 +192,8 @@ impl State {
         Some(token)
     }
 
-    pub(super) fn tell(&mut self, key: &Key, asker: &Asker, grant: Option<(FencingToken, Moment)>) {
-        let wake = Wake { key: key.clone(), lease: asker.lease.clone(), grant };
+    pub(super) fn tell(&mut self, key: &Key, asker: &Asker, news: News) {
+        let wake = Wake { key: key.clone(), lease: asker.lease.clone(), news };
         self.news.push((asker.client, wake));
     }
 

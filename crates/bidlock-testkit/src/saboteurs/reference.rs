@@ -3,9 +3,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bidlock_core::{
-    AcquireRequest, Attempt, Backend, BackendError, Browse, Endpoint, Health, Key, LeaseId,
-    Listener, Moment, Op, Ownership, Platform, Refusal, RenewRequest, Renewal, Result, Revoke,
-    limits,
+    AcquireRequest, Attempt, Backend, BackendError, Browse, Cleanup, Endpoint, Health, Key,
+    LeaseId, Listener, Moment, Op, Ownership, Platform, Refusal, RenewRequest, Renewal, Result,
+    Revoke, limits,
 };
 
 use super::Fault;
@@ -318,5 +318,9 @@ impl Backend for Client {
 
     fn revoke(self: Arc<Self>) -> Option<Arc<dyn Revoke>> {
         Some(self)
+    }
+
+    fn cleanup(self: Arc<Self>) -> Option<Arc<dyn Cleanup>> {
+        None // Everything ends by itself (I10).
     }
 }

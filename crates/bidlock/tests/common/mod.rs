@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bidlock::{
-    Backend, BackendError, Browse, Endpoint, Event, Health, Key, LeaseId, Locker, Memory, Observer,
-    Op, Ownership, Platform, Refusal, Renewal, Revoke, Ttl,
+    Backend, BackendError, Browse, Cleanup, Endpoint, Event, Health, Key, LeaseId, Locker, Memory,
+    Observer, Op, Ownership, Platform, Refusal, Renewal, Revoke, Ttl,
 };
 use bidlock_core::{AcquireRequest, Attempt, BoxFuture, Listener, RenewRequest, Result, Spawn};
 use bidlock_testkit::{ManualClock, TestPlatform, test_platform};
@@ -231,5 +231,9 @@ impl Backend for Switched {
 
     fn revoke(self: Arc<Self>) -> Option<Arc<dyn Revoke>> {
         Arc::clone(&self.inner).revoke()
+    }
+
+    fn cleanup(self: Arc<Self>) -> Option<Arc<dyn Cleanup>> {
+        Arc::clone(&self.inner).cleanup()
     }
 }
