@@ -1,5 +1,5 @@
-//! The project's own tasks: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask soak [NAME]`,
-//! `cargo xtask bench [--quick] [NAME …]`.
+//! The project's own tasks: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask tools`,
+//! `cargo xtask soak [NAME]`, `cargo xtask bench [--quick] [NAME …]`.
 
 mod bench;
 mod checks;
@@ -21,6 +21,7 @@ usage: cargo xtask TASK
 
   test         everything that a change has to pass; ends with `N passed, N failed`
   tidy         house rules that neither compiler nor linter knows
+  tools        installs what the tests need and the machine lacks
   soak [NAME]  the tests that run scaled down in `test`, at full size
   bench […]    what docs/performance.md shows; --quick, or the names of some";
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     let done = match words[..] {
         ["test"] => stages::test(),
         ["tidy"] => tidy::task(),
+        ["tools"] => tools::task(),
         ["bench", ref options @ ..] => bench::task(options),
         ["soak"] => soak::task(None),
         ["soak", name] => soak::task(Some(name)),

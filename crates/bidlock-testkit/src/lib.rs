@@ -7,6 +7,7 @@
 //! - [`saboteurs`]: stores that break one rule each, so that the suite itself is tested.
 //! - [`Marketplace`] and [`SubmissionLog`]: where bids are sent to, and counted.
 //! - [`Process`]: real processes that are killed, stopped and never left behind.
+//! - `servers`, behind the feature of that name: real Redis and Valkey servers.
 //!
 //! # Examples
 //! What happens when a lease runs out, without waiting for it:
@@ -46,6 +47,8 @@ mod process;
 mod processes;
 mod rng;
 pub mod saboteurs;
+#[cfg(feature = "servers")]
+pub mod servers;
 mod submissions;
 mod world;
 

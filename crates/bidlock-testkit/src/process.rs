@@ -179,7 +179,7 @@ fn now() -> Instant {
 }
 
 #[expect(clippy::disallowed_methods, reason = "another process's state is no event here")]
-fn pause() {
+pub(crate) fn pause() {
     std::thread::sleep(Duration::from_millis(5));
 }
 

@@ -27,6 +27,7 @@ const OPTIONAL: &[(&str, &str)] = &[("bidlock-testkit", "bidlock-ledger")];
 const RESERVED: &[(&str, &[&str])] = &[
     ("anyhow", &["bidlock-bench", "bidlock-cli", "xtask"]),
     ("clap", &["bidlock-cli"]),
+    ("redis", &["bidlock-bench", "bidlock-testkit"]),
     ("rusqlite", &["bidlock-bench", "bidlock-sqlite", "bidlock-ledger"]),
     ("tracing-subscriber", &["bidlock-cli"]),
 ];

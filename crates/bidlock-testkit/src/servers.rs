@@ -1,0 +1,17 @@
+//! Real Redis and Valkey servers, and what tests do to them.
+//!
+//! - [`Server`]: a server of its own for each test, on a free port, with a folder of its own;
+//!   killed, stopped, restarted, with a wall clock that a test steps.
+//!
+//! The programs come from `cargo xtask tools`; a missing one is a failure, never a skip.
+
+mod clock;
+mod kind;
+mod options;
+mod server;
+mod tls;
+
+pub use kind::ServerKind;
+pub use options::ServerOptions;
+pub use server::Server;
+pub use tls::TlsFiles;
