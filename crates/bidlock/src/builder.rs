@@ -38,7 +38,8 @@ impl Builder {
         self
     }
 
-    /// Opens the store that `url` names: `sqlite:///var/lib/bids.db`, `sqlite:bids.db`, `memory:`.
+    /// Opens the store that `url` names: `redis://host:6379/0`, `sqlite:///var/lib/bids.db`,
+    /// `sqlite:bids.db`, `memory:`.
     ///
     /// # Errors
     /// [`Error::Config`] for a URL that is not understood; [`Error::Store`] for a store that
@@ -59,7 +60,7 @@ impl Builder {
     /// A file may be left created.
     pub async fn open(mut self, url: &StoreUrl) -> Result<Locker, Error> {
         let platform = self.take_platform()?;
-        let backend = open::backend(url, &platform).await?;
+        let backend = open::backend(url, &self.prefix, &platform).await?;
         Ok(self.build(backend, platform))
     }
 

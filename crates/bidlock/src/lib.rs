@@ -8,6 +8,7 @@
 mod acquire;
 mod bid;
 mod builder;
+mod doctor;
 mod error;
 mod held;
 mod inbox;
@@ -34,5 +35,5 @@ pub use error::Error;
 pub use lease::{Lease, LeaseView};
 pub use locker::Locker;
 pub use observe::{AcquireOutcome, BidOutcome, Event, Observer, ReleaseOutcome, WakeSource};
-pub use open::{ConfigError, open_ledger};
-pub use store_url::{StoreUrl, masked};
+pub use open::{ConfigError, doctor, open_ledger};
+pub use store_url::{RedisConfig, StoreUrl, masked};

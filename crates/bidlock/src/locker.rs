@@ -3,8 +3,8 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bidlock_core::{
-    Browse, Endpoint, Health, Key, LeaseId, Ownership, Platform, Prefix, RenewRequest, Renewal,
-    Revoke, Ttl,
+    Browse, Cleanup, Endpoint, Health, Key, LeaseId, Ownership, Platform, Prefix, RenewRequest,
+    Renewal, Revoke, Ttl,
 };
 
 use crate::acquire::Acquire;
@@ -170,6 +170,12 @@ impl Locker {
     #[must_use]
     pub fn revoker(&self) -> Option<Arc<dyn Revoke>> {
         Arc::clone(&self.inner.backend).revoke()
+    }
+
+    /// Finds and removes what was left behind; `None` where everything ends by itself.
+    #[must_use]
+    pub fn cleanup(&self) -> Option<Arc<dyn Cleanup>> {
+        Arc::clone(&self.inner.backend).cleanup()
     }
 
     /// Where the store is.

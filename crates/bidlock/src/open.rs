@@ -1,11 +1,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use bidlock_core::{Backend, Memory, Platform};
+use bidlock_core::{Backend, Diagnose, Memory, Platform, Prefix};
 use bidlock_ledger::Ledger;
 
 use crate::Error;
-use crate::store_url::StoreUrl;
+use crate::doctor::Answers;
+use crate::store_url::{RedisConfig, StoreUrl};
 
 /// Why a store cannot be set up as it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -32,16 +33,45 @@ pub enum ConfigError {
     Platform(#[source] std::io::Error),
 }
 
-/// Opens a lock store.
+/// Opens a lock store, for keys under a prefix.
 pub(crate) async fn backend(
     url: &StoreUrl,
+    prefix: &Prefix,
     platform: &Platform,
 ) -> Result<Arc<dyn Backend>, Error> {
     match url {
         StoreUrl::Memory => Ok(Arc::new(Memory::new(platform))),
         StoreUrl::Sqlite(path) => sqlite(path, platform).await,
-        StoreUrl::Redis(_) => Err(not_built(url, "Redis").into()),
+        StoreUrl::Redis(config) => redis(config, prefix, platform).await,
         StoreUrl::Postgres(_) => Err(not_built(url, "PostgreSQL").into()),
+    }
+}
+
+/// Looks at a lock store for what could harm locks under a prefix; `None` for a store that keeps
+/// none. Nothing is opened before it is asked to look.
+///
+/// # Examples
+/// ```
+/// # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+/// # runtime.block_on(async {
+/// use bidlock::{Prefix, Severity, StoreUrl, Ttl};
+///
+/// let (url, prefix) = (StoreUrl::lock("memory:")?, Prefix::default());
+/// let platform = bidlock::platform::system()?;
+/// let doctor = bidlock::doctor(&url, &prefix, &platform).expect("a lock store");
+/// for finding in doctor.diagnose(Ttl::default()).await {
+///     assert!(finding.severity < Severity::Failure, "{}", finding.found);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use]
+pub fn doctor(url: &StoreUrl, prefix: &Prefix, platform: &Platform) -> Option<Arc<dyn Diagnose>> {
+    match url {
+        StoreUrl::Postgres(_) => None,
+        StoreUrl::Redis(config) => Some(redis_doctor(config, prefix, platform)),
+        StoreUrl::Memory | StoreUrl::Sqlite(_) => Some(Answers::of(url, prefix, platform)),
     }
 }
 
@@ -73,6 +103,40 @@ async fn sqlite(path: &Path, platform: &Platform) -> Result<Arc<dyn Backend>, Er
 async fn sqlite(path: &Path, _platform: &Platform) -> Result<Arc<dyn Backend>, Error> {
     let url = StoreUrl::Sqlite(path.to_owned());
     std::future::ready(Err(not_built(&url, "SQLite").into())).await
+}
+
+// Stands in for `bidlock_redis::Redis::connect`, which is not there yet: nothing is reached.
+#[cfg(feature = "redis")]
+async fn redis(
+    config: &RedisConfig,
+    _prefix: &Prefix,
+    _platform: &Platform,
+) -> Result<Arc<dyn Backend>, Error> {
+    let (op, key, endpoint) = (bidlock_core::Op::Open, None, config.endpoint());
+    let source = "this build has no client for it yet".into();
+    let failed = bidlock_core::BackendError::Unreachable { op, key, endpoint, source };
+    std::future::ready(Err(failed.into())).await
+}
+
+#[cfg(feature = "redis")]
+fn redis_doctor(config: &RedisConfig, prefix: &Prefix, platform: &Platform) -> Arc<dyn Diagnose> {
+    Answers::of(&StoreUrl::Redis(config.clone()), prefix, platform)
+}
+
+#[cfg(not(feature = "redis"))]
+async fn redis(
+    config: &RedisConfig,
+    _prefix: &Prefix,
+    _platform: &Platform,
+) -> Result<Arc<dyn Backend>, Error> {
+    let url = StoreUrl::Redis(config.clone());
+    std::future::ready(Err(not_built(&url, "Redis").into())).await
+}
+
+#[cfg(not(feature = "redis"))]
+fn redis_doctor(config: &RedisConfig, prefix: &Prefix, platform: &Platform) -> Arc<dyn Diagnose> {
+    // It finds that the store cannot be opened.
+    Answers::of(&StoreUrl::Redis(config.clone()), prefix, platform)
 }
 
 fn not_built(url: &StoreUrl, store: &'static str) -> ConfigError {

@@ -1,11 +1,22 @@
+#[cfg(not(feature = "redis"))]
+mod absent;
+mod masked;
+
 use std::fmt::{self, Display};
 use std::path::PathBuf;
 
 use bidlock_core::Endpoint;
 
+#[cfg(not(feature = "redis"))]
+pub use absent::RedisConfig;
+#[cfg(feature = "redis")]
+pub use bidlock_redis::Config as RedisConfig;
+pub use masked::masked;
+
 use crate::open::ConfigError;
 
-/// A store, as a URL names it: `sqlite:///abs/path`, `sqlite:relative/path` or `memory:`.
+/// A store, as a URL names it: `redis://host`, `rediss://`, `valkey://`, `valkeys://`,
+/// `unix:///socket`, `sqlite:///abs/path`, `sqlite:relative/path` or `memory:`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreUrl {
@@ -14,13 +25,14 @@ pub enum StoreUrl {
     Memory,
     /// A file of this machine, for locks and the ledger.
     Sqlite(PathBuf),
-    /// A Redis or Valkey server, for locks; not in this build yet.
-    Redis(Endpoint),
+    /// A Redis or Valkey server, for locks of several machines. Its password is shown to nobody.
+    Redis(RedisConfig),
     /// A PostgreSQL server, for the ledger; not in this build yet.
     Postgres(Endpoint),
 }
 
-const LOCK_FORMS: &str = "write sqlite:///PATH, sqlite:RELATIVE or memory:";
+const LOCK_FORMS: &str = "write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], sqlite:///PATH, \
+                          sqlite:RELATIVE or memory:";
 const LEDGER_FORMS: &str = "write sqlite:///PATH or sqlite:RELATIVE";
 
 impl StoreUrl {
@@ -46,7 +58,7 @@ impl StoreUrl {
                 "memory" if rest.trim_matches('/').is_empty() => Ok(Self::Memory),
                 "memory" => Err(format!("memory: takes no path; {LOCK_FORMS}")),
                 "redis" | "rediss" | "valkey" | "valkeys" | "unix" => {
-                    Ok(Self::Redis(Endpoint::new(masked(url))))
+                    RedisConfig::from_url(url).map(Self::Redis).map_err(|bad| bad.to_string())
                 }
                 "postgres" | "postgresql" => {
                     Err(format!("PostgreSQL keeps the ledger, not locks; {LOCK_FORMS}"))
@@ -55,6 +67,31 @@ impl StoreUrl {
             }
         };
         read().map_err(|why| ConfigError::Url { url: masked(url), why })
+    }
+
+    /// A Redis or Valkey server that is named by its parts. The password is any text, not
+    /// encoded.
+    ///
+    /// # Errors
+    /// [`ConfigError::Url`] when no host can have this name; `host` may have brackets around an
+    /// IPv6 address.
+    ///
+    /// # Examples
+    /// ```
+    /// let store = bidlock::StoreUrl::redis("localhost", 6379, 0, Some("s3c/ret"))?;
+    /// assert_eq!(store.to_string(), "redis://:***@localhost:6379/0");
+    /// # Ok::<(), bidlock::ConfigError>(())
+    /// ```
+    pub fn redis(
+        host: &str,
+        port: u16,
+        database: u16,
+        password: Option<&str>,
+    ) -> Result<Self, ConfigError> {
+        let config = RedisConfig::from_parts(host, port, database, password);
+        config
+            .map(Self::Redis)
+            .map_err(|bad| ConfigError::Url { url: masked(host), why: bad.to_string() })
     }
 
     /// Reads the URL of a ledger.
@@ -91,7 +128,8 @@ impl Display for StoreUrl {
             Self::Sqlite(path) if path.is_absolute() => write!(f, "sqlite://{}", path.display()),
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             Self::Memory => f.write_str("memory:"),
-            Self::Redis(endpoint) | Self::Postgres(endpoint) => Display::fmt(endpoint, f),
+            Self::Redis(config) => Display::fmt(config, f),
+            Self::Postgres(endpoint) => Display::fmt(endpoint, f),
         }
     }
 }
@@ -124,30 +162,4 @@ fn sqlite(rest: &str, forms: &str) -> Result<StoreUrl, String> {
     }
     let path = if slashes > 0 { format!("/{bare}") } else { bare.to_owned() };
     Ok(StoreUrl::Sqlite(path.into()))
-}
-
-/// Writes a URL with its password as `***`, for messages.
-#[must_use]
-pub fn masked(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        // Without an authority there is no place for a password, unless the URL is broken.
-        return if url.contains('@') { "***".to_owned() } else { url.to_owned() };
-    };
-    let (rest, query) = match rest.split_once('?') {
-        Some((rest, query)) => (rest, Some(query)),
-        None => (rest, None),
-    };
-    // The last @ ends the user part: a password that was not encoded may hold others, or a /.
-    let shown = match rest.rsplit_once('@') {
-        None => rest.to_owned(),
-        Some((user, host)) => match user.split_once(':') {
-            None => format!("{user}@{host}"),
-            Some((name, _)) => format!("{name}:***@{host}"),
-        },
-    };
-    match query {
-        None => format!("{scheme}://{shown}"),
-        // Options may carry a password too, and no message needs them.
-        Some(_) => format!("{scheme}://{shown}?***"),
-    }
 }

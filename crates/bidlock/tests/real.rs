@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bidlock::{Error, Key, Locker, Ttl, Wait};
+use bidlock::{ConfigError, Error, Key, Locker, StoreUrl, Ttl, Wait};
 
 fn key() -> Key {
     Key::new("upwork", "job_123").unwrap()
@@ -127,15 +127,38 @@ async fn a_bad_url_names_what_is_wrong_and_what_is_accepted() {
         ("sqlite::memory:", "cannot be shared"),
         ("memory:x", "takes no path"),
         ("postgres://u:s3cret@h/db", "keeps the ledger"),
-        ("redis://user:s3cret@h:6379/0", "not in this build yet"),
-        ("rediss://:s3cret@h", "not in this build yet"),
-        ("redis://u:s3@cret@h", "***@h"),
+        ("redis://:s3cret@h:port", "the port is not a number"),
+        ("redis://:s3cret@h/first", "what follows the /"),
+        ("rediss://s3cret@h", "without a password"),
+        ("valkey://u:s3?cret@h", "\"valkey://***\""),
+        ("valkeys://u:s3cret@", "no host is named"),
+        ("unix://run?password=s3cret", "unix:///PATH"),
         ("redis:u:s3cret@h", "\"***\""),
     ] {
         let refused = Locker::connect(url).await.unwrap_err();
-        assert!(matches!(refused, Error::Config(_)), "{url}: {refused}");
+        assert!(matches!(refused, Error::Config(ConfigError::Url { .. })), "{url}: {refused}");
         let text = refused.to_string();
         assert!(text.contains(said), "{url}: {text}");
         assert!(!text.contains("s3cret"), "{text}");
     }
+}
+
+#[test]
+fn a_server_is_shown_without_its_password() {
+    for (url, shown) in [
+        ("redis://u:s3cret@h:6380/2", "redis://u:***@h:6380/2"),
+        ("VALKEY://:s3%40cret@h", "redis://:***@h:6379/0"),
+        ("rediss://u:s3cret@[::1]?ca=/x.pem", "rediss://u:***@[::1]:6379/0"),
+        ("valkeys://h", "rediss://h:6379/0"),
+        ("unix:///run/redis.sock?db=1&password=s3cret", "unix:///run/redis.sock?db=1"),
+    ] {
+        let read = StoreUrl::lock(url).unwrap();
+        assert!(matches!(read, StoreUrl::Redis(_)) && read.is_shared(), "{url}");
+        assert_eq!(read.to_string(), shown);
+        assert!(!format!("{read:?}").contains("cret"), "{read:?}");
+    }
+    let parts = StoreUrl::redis("h", 6380, 2, Some("s3%cret@/ ")).unwrap();
+    assert_eq!(parts, StoreUrl::lock("redis://:s3%25cret%40%2F%20@h:6380/2").unwrap());
+    assert!(!format!("{parts:?} {parts}").contains("s3"), "{parts:?}");
+    assert!(StoreUrl::redis("a b", 1, 0, None).is_err());
 }
