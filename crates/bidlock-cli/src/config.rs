@@ -1,12 +1,13 @@
 //! Where settings come from: flags, then the environment, then `.env`, then defaults.
 
+mod redis;
 mod sources;
 
 use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bidlock::{Endpoint, Prefix, StoreUrl};
+use bidlock::{Prefix, StoreUrl};
 
 use crate::args::Global;
 pub(crate) use sources::{Environment, Origin};
@@ -215,7 +216,6 @@ impl Setting<StoreUrl> {
     /// [`ConfigError::NotBuilt`] names the variable, before anything is contacted.
     pub(crate) fn built(&self) -> Result<&StoreUrl, ConfigError> {
         let backend = match &self.value {
-            StoreUrl::Redis(_) => "Redis",
             StoreUrl::Postgres(_) => "PostgreSQL",
             built => return Ok(built),
         };
@@ -233,48 +233,31 @@ fn lock_store(
     sources: &Sources,
     notes: &mut Vec<String>,
 ) -> Result<Setting<StoreUrl>, ConfigError> {
-    const PARTS: [&str; 4] = ["REDIS_HOST", "REDIS_PORT", "REDIS_DB", "REDIS_PASSWORD"];
     let own = sources.flag_or(FLAG_URL, flags.url.as_deref(), "BIDLOCK_URL");
     if let Some(found) = own.or_else(|| sources.variable("REDIS_URL")) {
         if found.name == "REDIS_URL" {
             let more: Vec<_> =
-                PARTS.into_iter().filter(|n| sources.variable(n).is_some()).collect();
+                redis::PARTS.into_iter().filter(|n| sources.variable(n).is_some()).collect();
             if !more.is_empty() {
                 notes.push(format!("REDIS_URL is used; {} is not", more.join(", ")));
             }
         }
         return read(&found, StoreUrl::lock);
     }
-    let parts = PARTS.map(|name| sources.variable(name));
-    if parts.iter().any(Option::is_some) {
-        return redis_from_parts(parts);
+    if let Some(parts) = redis::from_parts(sources)? {
+        return Ok(parts);
     }
     let path = sources.state_file()?;
     let value = StoreUrl::Sqlite(path);
     Ok(Setting { value, name: "BIDLOCK_URL", origin: Origin::Default })
 }
 
-/// Builds the Redis store that `REDIS_HOST` and its siblings mean.
-fn redis_from_parts(parts: [Option<Found>; 4]) -> Result<Setting<StoreUrl>, ConfigError> {
-    let [host, port, database, password] = parts;
-    let number = |found: &Option<Found>, least: u16, standard: u16| match found {
-        None => Ok(standard),
-        Some(found) => found
-            .text
-            .parse()
-            .ok()
-            .filter(|n| *n >= least)
-            .ok_or_else(|| found.refuse(format!("not a number from {least} to {}", u16::MAX))),
-    };
-    let port_number = number(&port, 1, 6379)?;
-    let database_number = number(&database, 0, 0)?;
-    let host_name = host.as_ref().map_or("localhost", |found| found.text.as_str());
-    let secret = if password.is_some() { ":***@" } else { "" };
-    let shown = format!("redis://{secret}{host_name}:{port_number}/{database_number}");
-    let named = [host, port, database, password].into_iter().flatten().next();
-    let (name, origin) =
-        named.map_or(("REDIS_HOST", Origin::Default), |found| (found.name, found.origin));
-    Ok(Setting { value: StoreUrl::Redis(Endpoint::new(shown)), name, origin })
+/// What is wrong with a URL, without the URL itself.
+fn why(refused: bidlock::ConfigError) -> String {
+    match refused {
+        bidlock::ConfigError::Url { why, .. } => why,
+        other => other.to_string(),
+    }
 }
 
 fn ledger_store(
@@ -304,10 +287,7 @@ fn read(
         name: found.name,
         value: bidlock::masked(&found.text),
         origin: found.origin.clone(),
-        why: match refused {
-            bidlock::ConfigError::Url { why, .. } => why,
-            other => other.to_string(),
-        },
+        why: why(refused),
     })?;
     Ok(Setting { value, name: found.name, origin: found.origin.clone() })
 }

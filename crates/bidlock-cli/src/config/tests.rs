@@ -138,27 +138,56 @@ fn a_bad_url_names_variable_value_and_what_is_accepted() {
 }
 
 #[test]
-fn redis_names_are_understood_and_refused_without_the_password() {
-    for pairs in [
-        &[("REDIS_URL", "redis://u:s3cret@h:6379/0")][..],
-        &[("REDIS_HOST", "h"), ("REDIS_PASSWORD", "s3cret")],
-        &[("REDIS_PASSWORD", "s3cret")],
-        &[("BIDLOCK_URL", "rediss://:s3cret@h?password=s3cret")],
-        &[("BIDLOCK_URL", "redis://u:s3cret/@x@h")],
+fn redis_is_named_by_a_url_or_by_its_parts_and_shown_without_the_password() {
+    for (pairs, shown) in [
+        (&[("REDIS_URL", "redis://u:s3cret@h:6379/0")][..], "redis://u:***@h:6379/0"),
+        (&[("REDIS_HOST", "h"), ("REDIS_PASSWORD", "s3cret")], "redis://:***@h:6379/0"),
+        (&[("REDIS_PASSWORD", "s3cret")], "redis://:***@localhost:6379/0"),
+        (&[("REDIS_HOST", "::1"), ("REDIS_PORT", "1"), ("REDIS_DB", "2")], "redis://[::1]:1/2"),
+        (&[("BIDLOCK_URL", "rediss://:s3cret@h?ca=/x.pem")], "rediss://:***@h:6379/0"),
+        (&[("BIDLOCK_URL", "valkey://h/3")], "redis://h:6379/3"),
+        (&[("BIDLOCK_URL", "valkeys://h")], "rediss://h:6379/0"),
+        (&[("BIDLOCK_URL", "unix:///r.sock?password=s3cret")], "unix:///r.sock"),
     ] {
         let config = load("", pairs).unwrap();
-        let refused = config.lock.built().unwrap_err();
-        assert!(matches!(refused, ConfigError::NotBuilt { backend: "Redis", .. }));
-        let text = format!("{refused} {} {config:?}", refused.hint());
-        assert!(text.contains("not in this build yet") && text.contains("***"), "{text}");
-        assert!(!text.contains("s3cret"), "{text}");
+        assert_eq!(config.lock.built().unwrap().to_string(), shown);
+        assert_eq!(config.lock.name, pairs[0].0);
+        assert!(config.lock.value.is_shared() && !config.ledger.value.is_shared());
+        assert!(!format!("{config:?}").contains("cret"), "{config:?}");
     }
-    let bad = load("", &[("REDIS_PORT", "70000")]).unwrap_err().to_string();
-    assert!(bad.contains("REDIS_PORT") && bad.contains("70000"), "{bad}");
     let both = load("", &[("REDIS_URL", "redis://h"), ("REDIS_DB", "1")]).unwrap();
     assert!(both.notes[0].contains("REDIS_DB"));
+    assert_eq!(both.lock.value.to_string(), "redis://h:6379/0");
     let own = load("", &[("BIDLOCK_URL", "sqlite:x.db"), ("REDIS_URL", "redis://h")]).unwrap();
     assert_eq!(own.lock.built().unwrap().to_string(), "sqlite:///nonexistent/x.db");
+    // In a variable of its own a password is any text; in a URL it is encoded.
+    let parts = load("", &[("REDIS_HOST", "h"), ("REDIS_PASSWORD", "s%3/c@t:#?")]).unwrap();
+    let url = load("--url redis://:s%253%2Fc%40t%3A%23%3F@h", &[]).unwrap();
+    assert_eq!(parts.lock.value, url.lock.value);
+}
+
+#[test]
+fn bad_parts_and_urls_of_redis_are_refused_without_the_password() {
+    let password = ("REDIS_PASSWORD", "s3cret");
+    for (pair, said) in [
+        (("REDIS_PORT", "70000"), "1 to 65535"),
+        (("REDIS_PORT", "tcp://10.0.0.1:6379"), "1 to 65535"),
+        (("REDIS_DB", "-1"), "0 to 65535"),
+        (("REDIS_HOST", "h:6379"), "REDIS_PORT"),
+        (("REDIS_HOST", "redis://:s3cret@h"), "a host alone"),
+        (("REDIS_HOST", "a b"), "no host has"),
+        (("REDIS_URL", "redis://u:s3cret/@x@h:port"), "is not a number"),
+        (("REDIS_URL", "redis://u:s3cret"), "is not a number"),
+        (("REDIS_URL", "redis://s3cret@h"), "without a password"),
+        (("REDIS_URL", "rediss://u:s3?cret@h"), "redis://[USER:PASSWORD@]HOST"),
+        (("REDIS_URL", "redis://:s3cret@h?password=s3cret"), "an option is unknown"),
+        (("REDIS_URL", "unix://run"), "unix:///PATH"),
+    ] {
+        let refused = load("", &[pair, password]).unwrap_err();
+        let text = format!("{refused} {} {refused:?}", refused.hint());
+        assert!(text.contains(pair.0) && text.contains(said), "{pair:?}: {text}");
+        assert!(!text.contains("cret"), "{text}");
+    }
 }
 
 #[test]

@@ -54,15 +54,19 @@ fn a_command_that_fails_to_start_was_not_sent() {
 #[test]
 fn bad_settings_are_78_and_name_the_way_out() {
     let user = User::new();
-    for url in ["mysql://h/db", "nonsense", "sqlite:", "redis://u:s3cret@h:1/0"] {
+    for url in ["mysql://h/db", "nonsense", "sqlite:", "redis://u:s3cret@h:port/0"] {
         let ran = user.run(&["bid", "--url", url, "upwork", "j", "touch", "ran"]);
         assert_eq!(ran.code, 78, "{url}: {ran:?}");
         assert!(ran.stderr.contains("--url") && ran.stderr.contains("hint:"), "{ran:?}");
         assert!(!ran.stderr.contains("s3cret"), "{ran:?}");
     }
-    let ran = Ran::from(user.command(&["locks"]).env("REDIS_HOST", "h").output().unwrap());
+    let ran = Ran::from(user.command(&["locks"]).env("REDIS_HOST", "h:6379").output().unwrap());
     assert_eq!(ran.code, 78, "{ran:?}");
-    assert!(ran.stderr.contains("not in this build yet"), "{ran:?}");
+    assert!(ran.stderr.contains("REDIS_HOST") && ran.stderr.contains("REDIS_PORT"), "{ran:?}");
+    let words = ["bids", "--ledger-url", "postgres://u:s3cret@h/db"];
+    let ran = user.run(&words);
+    assert_eq!(ran.code, 78, "{ran:?}");
+    assert!(ran.stderr.contains("not in this build yet") && !ran.stderr.contains("s3cret"));
     let ran = Ran::from(user.command(&["locks"]).env_remove("HOME").output().unwrap());
     assert_eq!(ran.code, 78, "{ran:?}");
     fs::write(user.path(".env"), "BIDLOCK_URL=sqlite:mine.db\n").unwrap();

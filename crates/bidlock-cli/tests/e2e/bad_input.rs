@@ -247,6 +247,9 @@ fn settings_that_mean_nothing_name_variable_value_and_what_is_accepted() {
         ("BIDLOCK_LOCAL_LEDGER", "maybe", &["1 or 0"]),
         ("REDIS_PORT", "70000", &["1 to 65535"]),
         ("REDIS_DB", "first", &["0 to 65535"]),
+        ("REDIS_HOST", "h:6379", &["REDIS_PORT"]),
+        ("REDIS_URL", "redis://h:0", &["1 to 65535", "redis://[USER:PASSWORD@]HOST"]),
+        ("BIDLOCK_URL", "unix://run/redis.sock", &["unix:///PATH"]),
     ] {
         let mut command = user.command(&["bid", "upwork", "j", "touch", "ran"]);
         let ran = end(Process::spawn(command.env(variable, value)).unwrap());
@@ -263,31 +266,73 @@ fn settings_that_mean_nothing_name_variable_value_and_what_is_accepted() {
     untouched(&user, &[]);
 }
 
+/// Nobody may listen there but the system, and no system does.
+const CLOSED: &str = "127.0.0.1:1";
+
 #[test]
-fn redis_is_not_there_yet_and_its_password_is_nobodys_business() {
+fn a_server_that_nobody_runs_is_69_and_its_password_is_nobodys_business() {
     let user = User::new();
-    for variables in [
-        &[("BIDLOCK_URL", "redis://user:s3cret@host:6379/0")][..],
-        &[("BIDLOCK_URL", "rediss://:s3cret@host")],
-        &[("BIDLOCK_URL", "valkey://user:s3c:r@et@host/0?password=s3cret")],
-        &[("REDIS_URL", "redis://:s3cret@localhost:6379/0")],
-        &[("REDIS_HOST", "host"), ("REDIS_PASSWORD", "s3cret")],
-        &[("REDIS_PASSWORD", "s3cret")],
-    ] {
+    let url = |scheme: &str, account: &str| format!("{scheme}://{account}@{CLOSED}");
+    let variables = [
+        vec![("BIDLOCK_URL", url("redis", "user:s3cret"))],
+        vec![("BIDLOCK_URL", url("rediss", ":s3cret"))],
+        vec![("BIDLOCK_URL", url("valkey", "user:s3c:r%40et"))],
+        vec![("BIDLOCK_URL", format!("unix://{}?password=s3cret", user.path("no.sock").display()))],
+        vec![("REDIS_URL", url("redis", ":s3cret"))],
+        [("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", "1"), ("REDIS_PASSWORD", "s3c:r@et")]
+            .map(|(name, value)| (name, value.to_owned()))
+            .to_vec(),
+    ];
+    for variables in variables {
         for words in [
-            &["bid", "upwork", "j", "touch", "ran"][..],
-            &["bid", "upwork", "j", "--local-ledger", "touch", "ran"],
-            &["lock", "upwork", "j", "touch", "ran"],
+            &["bid", "upwork", "j", "--local-ledger", "--wait", "0", "touch", "ran"][..],
+            &["lock", "upwork", "j", "-n", "touch", "ran"],
+            &["acquire", "upwork", "j", "-n"],
             &["-vv", "locks"],
             &["--json", "locks"],
         ] {
             let mut command = user.command(words);
-            let ran = end(Process::spawn(command.envs(variables.iter().copied())).unwrap());
-            assert_eq!((ran.code, ran.stdout.as_str()), (78, ""), "{variables:?}: {ran:?}");
-            assert!(ran.stderr.contains("not in this build yet"), "{variables:?}: {ran:?}");
-            for secret in ["s3cret", "s3c:r", "et@host"] {
-                assert!(!ran.stderr.contains(secret), "{variables:?}: {ran:?}");
-            }
+            let ran = end(Process::spawn(command.envs(variables.iter().cloned())).unwrap());
+            assert_eq!((ran.code, ran.stdout.as_str()), (69, ""), "{variables:?}: {ran:?}");
+            assert!(ran.stderr.contains("cannot reach"), "{variables:?}: {ran:?}");
+            unsaid(&ran);
+        }
+    }
+    // A local ledger beside a shared lock must be meant: nothing is asked, and nothing made.
+    let mut command = user.command(&["bid", "upwork", "j", "touch", "ran"]);
+    let ran = end(Process::spawn(command.env("REDIS_URL", url("redis", ":s3cret"))).unwrap());
+    refused(&ran, 78, &["--local-ledger", "***@127.0.0.1:1"]);
+    unsaid(&ran);
+    assert!(!user.path("ran").exists());
+}
+
+/// No part of the passwords above is shown.
+fn unsaid(ran: &Ran) {
+    for secret in ["s3c", "r@et", "r%40et"] {
+        assert!(!ran.stdout.contains(secret) && !ran.stderr.contains(secret), "{ran:?}");
+    }
+}
+
+#[test]
+fn urls_of_redis_that_mean_nothing_are_refused_before_anything_is_contacted() {
+    let user = User::new();
+    for (variable, value) in [
+        ("BIDLOCK_URL", "valkey://user:s3c:r@et@host/0?password=s3cret"),
+        ("BIDLOCK_URL", "redis://:s3c/r@et@host:port"),
+        ("REDIS_URL", "redis://s3cret@host"),
+        ("REDIS_URL", "redis://:s3c?r@et@host"),
+        ("REDIS_URL", "redis:s3cret@host"),
+        ("REDIS_HOST", "redis://:s3cret@host"),
+    ] {
+        for words in [
+            &["bid", "upwork", "j", "--local-ledger", "touch", "ran"][..],
+            &["-vv", "lock", "upwork", "j", "touch", "ran"],
+            &["health"],
+        ] {
+            let mut command = user.command(words);
+            let ran = end(Process::spawn(command.env(variable, value)).unwrap());
+            refused(&ran, 78, &[variable, "the environment"]);
+            unsaid(&ran);
         }
     }
     untouched(&user, &[]);
