@@ -174,7 +174,7 @@ pub fn temp_dir() -> TempDir {
 }
 
 #[expect(clippy::disallowed_methods, reason = "real processes run in real time")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 

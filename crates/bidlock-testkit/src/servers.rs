@@ -2,16 +2,19 @@
 //!
 //! - [`Server`]: a server of its own for each test, on a free port, with a folder of its own;
 //!   killed, stopped, restarted, with a wall clock that a test steps.
+//! - [`Proxy`]: what stands between clients and a server, and spoils their connections.
 //!
 //! The programs come from `cargo xtask tools`; a missing one is a failure, never a skip.
 
 mod clock;
 mod kind;
 mod options;
+mod proxy;
 mod server;
 mod tls;
 
 pub use kind::ServerKind;
 pub use options::ServerOptions;
+pub use proxy::{Direction, Proxy, Step};
 pub use server::Server;
 pub use tls::TlsFiles;
