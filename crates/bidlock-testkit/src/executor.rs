@@ -2,7 +2,7 @@ use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use bidlock_core::{BoxFuture, Spawn};
 use tokio::runtime::{Builder, Handle};
@@ -23,6 +23,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 pub struct ThreadSpawn {
     handle: Handle,
     stop: Arc<Notify>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl ThreadSpawn {
@@ -35,10 +36,26 @@ impl ThreadSpawn {
         let handle = runtime.handle().clone();
         let stop = Arc::new(Notify::new());
         let stopped = Arc::clone(&stop);
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("testkit".to_owned())
             .spawn(move || runtime.block_on(stopped.notified()))?;
-        Ok(Self { handle, stop })
+        Ok(Self { handle, stop, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Ends the thread now, as the end of a process does, and returns when it has ended: tasks
+    /// are dropped where they wait, and with them the connections that they hold. What is
+    /// spawned later is dropped at once.
+    ///
+    /// # Panics
+    /// When a task on the thread itself calls it, which would wait for itself.
+    pub fn end(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.stop.notify_one();
+        if let Some(thread) = thread {
+            assert!(thread.thread().id() != thread::current().id(), "no thread can await itself");
+            // A task that panicked has been reported by its own thread.
+            drop(thread.join());
+        }
     }
 }
 
@@ -154,6 +171,22 @@ mod tests {
         assert!(ended.try_recv().is_err(), "not before it is run");
         assert_eq!(spawn.run(), 0);
         ended.try_recv().unwrap();
+    }
+
+    #[test]
+    fn a_thread_that_was_ended_has_dropped_its_tasks_and_takes_no_more() {
+        let spawn = ThreadSpawn::start().unwrap();
+        let (first, second) = (Arc::new(()), Arc::new(()));
+        let wait = |held: Arc<()>| async move {
+            std::future::pending::<()>().await;
+            drop(held);
+        };
+        spawn.spawn(Box::pin(wait(Arc::clone(&first))));
+        spawn.end();
+        assert_eq!(Arc::strong_count(&first), 1);
+        spawn.spawn(Box::pin(wait(Arc::clone(&second))));
+        assert_eq!(Arc::strong_count(&second), 1);
+        spawn.end();
     }
 
     #[test]

@@ -3,17 +3,22 @@
 //! - [`Server`]: a server of its own for each test, on a free port, with a folder of its own;
 //!   killed, stopped, restarted, with a wall clock that a test steps.
 //! - [`Proxy`]: what stands between clients and a server, and spoils their connections.
+//! - [`OffsetClock`] and [`ServerFixture`]: the conformance suite on a server, without long waits.
 //!
 //! The programs come from `cargo xtask tools`; a missing one is a failure, never a skip.
 
 mod clock;
+mod fixture;
 mod kind;
+mod offset_clock;
 mod options;
 mod proxy;
 mod server;
 mod tls;
 
+pub use fixture::ServerFixture;
 pub use kind::ServerKind;
+pub use offset_clock::OffsetClock;
 pub use options::ServerOptions;
 pub use proxy::{Direction, Proxy, Step};
 pub use server::Server;
