@@ -85,7 +85,7 @@ fn folder(project: &Project) -> PathBuf {
 fn bring_server(project: &Project, server: &Server) -> Result<()> {
     let finished = folder(project).join(server.folder);
     let note = finished.join("package");
-    if fs::read_to_string(&note).is_ok_and(|package| package == server.package) {
+    if is_there(&finished.join(server.program), &note, server.package) {
         return Ok(());
     }
     let unpacked = project.empty_folder(&format!("{}-package", server.folder))?;
@@ -107,7 +107,7 @@ fn bring_server(project: &Project, server: &Server) -> Result<()> {
 fn bring_python_client(project: &Project) -> Result<()> {
     let finished = folder(project).join("python");
     let note = finished.join("package");
-    if fs::read_to_string(&note).is_ok_and(|package| package == PYTHON_CLIENT) {
+    if is_there(&finished.join("redis"), &note, PYTHON_CLIENT) {
         return Ok(());
     }
     let mut pip = pip_install(project, &finished)?;
@@ -115,6 +115,11 @@ fn bring_python_client(project: &Project) -> Result<()> {
     must(project, pip, LIMIT)?;
     fs::write(&note, PYTHON_CLIENT)?;
     Ok(())
+}
+
+/// Whether something lies there that came from this release of its package.
+fn is_there(path: &Path, note: &Path, package: &str) -> bool {
+    path.exists() && fs::read_to_string(note).is_ok_and(|noted| noted == package)
 }
 
 /// Prepares an installation into a folder, which leaves the machine's own Python alone.
@@ -197,6 +202,18 @@ fn is_root() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_release_and_a_lost_file_are_brought_anew() {
+        let project = Project::find().unwrap();
+        let folder = project.empty_folder("tools-note").unwrap();
+        let (server, note) = (folder.join("server"), folder.join("package"));
+        fs::write(&note, "server==1").unwrap();
+        assert!(!is_there(&server, &note, "server==1"));
+        fs::write(&server, "").unwrap();
+        assert!(is_there(&server, &note, "server==1"));
+        assert!(!is_there(&server, &note, "server==2"));
+    }
 
     #[test]
     fn a_file_is_found_at_any_depth() {
