@@ -248,7 +248,7 @@ impl Proxy {
     /// Calls `action` before each request that contains these bytes is passed on; what it
     /// changes, here or at the server, is so when the request is. Requests that came before on
     /// the same connection have been passed by then, and those on other connections pass
-    /// meanwhile.
+    /// meanwhile. An action that panics closes the connection; the test has to notice by that.
     pub fn on_request(&self, pattern: &[u8], action: impl FnMut(&Step) + Send + 'static) {
         let hook = (pattern.to_vec(), Arc::new(Mutex::new(action)) as _);
         self.shared.change(|state| state.hooks.push(hook));

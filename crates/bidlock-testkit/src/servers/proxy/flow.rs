@@ -99,3 +99,12 @@ impl Flow<'_> {
         self.to.write_all(&out)
     }
 }
+
+impl Drop for Flow<'_> {
+    /// A test's action that panics must not leave its client waiting.
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.shared.close(self.number);
+        }
+    }
+}

@@ -252,6 +252,16 @@ fn an_action_runs_before_its_request_is_passed() {
 }
 
 #[test]
+fn an_action_that_panics_closes_its_connection() {
+    let scene = Scene::new();
+    let mut client = scene.client();
+    scene.proxy.on_request(b"INCR", |_| panic!("as this test expects"));
+    let error = ask(&mut client, &["INCR", "count"]).unwrap_err();
+    assert!(error.is_connection_dropped(), "{error:?}");
+    assert_eq!(scene.server.text(&["GET", "count"]), "");
+}
+
+#[test]
 fn in_a_pipeline_the_reply_of_the_chosen_request_is_lost() {
     let scene = Scene::new();
     let mut client = scene.client();
