@@ -4,6 +4,7 @@ mod commands;
 pub(crate) mod duration;
 mod keyed;
 mod operator;
+mod store;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ pub(crate) use commands::{
 pub(crate) use operator::{
     AuditArgs, ReopenArgs, ResolveArgs, RevokeArgs, WithdrawArgs, visibility_lag,
 };
+pub(crate) use store::{BenchArgs, CleanupArgs, DoctorArgs};
 
 /// The exit codes, as `bidlock help exit-codes` and the man page print them.
 pub(crate) const EXIT_CODES: &str = "\
@@ -33,11 +35,13 @@ Exit codes:
    76  the lease was lost: the command was stopped (lock), or nothing was sent (bid);
        the lease or token that was named holds nothing (renew, release, revoke)
    77  a store denies permission
-   78  the configuration is wrong
+   78  the configuration is wrong, or doctor found that the store's settings will harm locks
   126  the command cannot be run; nothing was sent
   127  the command is not found; nothing was sent
 128+n  signal n ended the command (lock), or ended bidlock before the command ran
-`bidlock lock` passes the command's own exit code through; -E changes its 75.";
+`bidlock lock` passes the command's own exit code through; -E changes its 75. `bidlock doctor`
+fails with the code that other commands end with on the same store (69, 77), or with 78 where they
+still work; `bidlock health` with that of the first store which gave no answer.";
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -70,7 +74,9 @@ pub(crate) struct Global {
         global = true,
         value_name = "URL",
         display_order = 900,
-        help = "Lock store: sqlite:///PATH or sqlite:RELATIVE [env: BIDLOCK_URL]"
+        help = "Lock store: redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], rediss:// for TLS, \
+                unix:///SOCKET, sqlite:///PATH or sqlite:RELATIVE [env: BIDLOCK_URL, REDIS_URL, \
+                REDIS_HOST]"
     )]
     pub(crate) url: Option<String>,
     #[arg(

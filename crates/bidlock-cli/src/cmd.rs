@@ -1,8 +1,11 @@
 //! One file per subcommand.
 
 mod attempts;
+mod bench;
 mod bid;
+mod cleanup;
 mod context;
+mod doctor;
 mod health;
 mod lease;
 mod lock;
@@ -44,6 +47,9 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<u8, Failure> {
         Command::Audit(args) => on_runtime(operator::audit(args, &context)),
         Command::Revoke(args) => on_runtime(revoke::run(args, &context)),
         Command::Health => on_runtime(health::run(&context)),
+        Command::Doctor(args) => on_runtime(doctor::run(args, &context)),
+        Command::Cleanup(args) => on_runtime(cleanup::run(args, &context)),
+        Command::Bench(args) => on_runtime(bench::run(args, &context)),
         Command::Completions { .. } | Command::Man { .. } | Command::Help { .. } => Ok(0),
     }
 }

@@ -102,6 +102,11 @@ impl Output {
         io::stderr().lock().write_all(text.as_bytes()).unwrap_or_default();
     }
 
+    /// Paints a word for stdout.
+    pub(crate) fn paint_data(&self, style: &str, text: &str) -> String {
+        if self.color_out { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
     /// Paints a word for stderr.
     pub(crate) fn paint(&self, style: &str, text: &str) -> String {
         if self.color_err { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }

@@ -88,7 +88,8 @@ fn unreached(url: &StoreUrl, error: &Error) -> Finding {
 /// One round trip, against what a renewal has: a third of the TTL, and three tries in that.
 fn judged(latency: Duration, ttl: Ttl) -> Finding {
     let limit = request_timeout(ttl);
-    let found = format!("one request took {latency:?}; a TTL of {:?} allows {limit:?}", ttl.get());
+    let took = latency.as_micros();
+    let found = format!("one request took {took}us; a TTL of {:?} allows {limit:?}", ttl.get());
     let why = "a renewal that comes late loses the lease";
     let mend = format!("use a longer TTL: --ttl {}s", ttl.get().as_secs().max(1) * 10);
     if latency >= limit {

@@ -6,7 +6,8 @@ use bidlock::limits;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
 use super::duration;
-use super::operator::{AuditArgs, ReopenArgs, ResolveArgs, RevokeArgs, WithdrawArgs};
+use super::operator::{AuditArgs, RESOLVE_HELP, ReopenArgs, ResolveArgs, RevokeArgs, WithdrawArgs};
+use super::store::{self, BenchArgs, CleanupArgs, DoctorArgs};
 use crate::output::time::{self, Stamp};
 
 /// The longest bound of `--max-age`, in days.
@@ -44,6 +45,15 @@ pub(crate) enum Command {
     Audit(AuditArgs),
     /// Check that the stores answer
     Health,
+    /// Look at the lock store for what could harm locks, and say how to mend it
+    #[command(after_help = store::DOCTOR_HELP)]
+    Doctor(DoctorArgs),
+    /// List what was left behind in the lock store, or remove it
+    #[command(after_help = store::CLEANUP_HELP)]
+    Cleanup(CleanupArgs),
+    /// Measure the lock store
+    #[command(after_help = store::BENCH_HELP)]
+    Bench(BenchArgs),
     /// Print the completions of a shell
     Completions {
         /// Which shell
@@ -99,15 +109,6 @@ The lease id goes to stdout, the rest to stderr. Nobody renews the lease but you
 Example:
   lease=$(bidlock acquire --key deploy --ttl 10m) || exit
   ./deploy && bidlock release --key deploy --lease \"$lease\"";
-
-const RESOLVE_HELP: &str = "\
-Look at the marketplace first: --not-sent lets the posting be bid on again. It and --refused wait
-until the send-by time and the visibility lag have passed and the sender's process is gone; a bid
-that was found (--placed) is proof. Name the attempt that you looked at, as `bidlock bids` shows it.
-
-Examples:
-  bidlock resolve upwork job_123 --placed bid-987 --because 'seen on the site'
-  bidlock resolve upwork job_123 --not-sent --attempt ID --because 'asked support: nothing there'";
 
 /// What a lock is about: a posting, or a name.
 #[derive(Debug, Clone, Args)]
@@ -369,7 +370,7 @@ fn parse_wait(text: &str) -> Result<Wait, String> {
     duration::parse(text).map(Wait::For).map_err(|why| format!("{why}, or forever"))
 }
 
-fn parse_ttl(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_ttl(text: &str) -> Result<Duration, String> {
     duration::parse_between(text, limits::TTL_MIN, limits::TTL_MAX)
 }
 

@@ -8,6 +8,15 @@ use clap::{ArgGroup, Args};
 
 use super::duration;
 
+pub(super) const RESOLVE_HELP: &str = "\
+Look at the marketplace first: --not-sent lets the posting be bid on again. It and --refused wait
+until the send-by time and the visibility lag have passed and the sender's process is gone; a bid
+that was found (--placed) is proof. Name the attempt that you looked at, as `bidlock bids` shows it.
+
+Examples:
+  bidlock resolve upwork job_123 --placed bid-987 --because 'seen on the site'
+  bidlock resolve upwork job_123 --not-sent --attempt ID --because 'asked support: nothing there'";
+
 #[derive(Debug, Clone, Args)]
 #[command(group = ArgGroup::new("outcome").required(true))]
 pub(crate) struct ResolveArgs {

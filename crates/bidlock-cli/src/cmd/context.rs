@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bidlock::ledger::{Ledger, OperatorNote};
-use bidlock::{Clock, Key, Locker, Platform, WallTime, open_ledger};
+use bidlock::{Builder, Clock, Key, Locker, Platform, WallTime, open_ledger};
 use nix::unistd::{User, getuid};
 
 use crate::args::{Global, Target, Wait};
@@ -42,10 +42,12 @@ impl Context {
 
     /// Opens the lock store.
     pub(crate) async fn locker(&self) -> Result<Locker, Failure> {
-        let builder = Locker::builder()
-            .prefix(self.config.prefix.value.clone())
-            .platform(self.platform.clone());
-        Ok(builder.open(self.config.lock.built()?).await?)
+        Ok(self.builder().open(self.config.lock.built()?).await?)
+    }
+
+    /// What opens the lock store, with the prefix.
+    pub(crate) fn builder(&self) -> Builder {
+        Locker::builder().prefix(self.config.prefix.value.clone()).platform(self.platform.clone())
     }
 
     /// Opens the ledger.

@@ -7,6 +7,7 @@ mod input;
 mod lock;
 mod operator;
 mod signals;
+mod store;
 mod terminal;
 
 use std::io::{BufRead as _, BufReader};

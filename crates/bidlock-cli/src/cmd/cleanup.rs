@@ -1,0 +1,277 @@
+use bidlock::ledger::{AuditAct, Ledger, OperatorNote};
+use bidlock::{Cleanup, Key, Leftover, Prefix};
+use serde_json::json;
+
+use super::context::Context;
+use crate::args::CleanupArgs;
+use crate::exit::Failure;
+use crate::output::{Cell, Table, visible};
+
+/// Lists what nothing will end by itself, or removes it; never a live lease (R19).
+pub(crate) async fn run(args: CleanupArgs, context: &Context) -> Result<u8, Failure> {
+    context.say_default();
+    let locker = context.locker().await?;
+    let Some(cleanup) = locker.cleanup() else {
+        let told =
+            format!("nothing to clean up: everything in {} ends by itself", locker.endpoint());
+        context.output.say(&told);
+        return Ok(0);
+    };
+    let prefix = locker.prefix();
+    let leftovers = cleanup.leftovers(prefix).await?;
+    if leftovers.is_empty() {
+        context.output.say(&format!("nothing is left behind under {}", prefix.as_str()));
+        return Ok(0);
+    }
+    let removable = leftovers.iter().filter(|leftover| !leftover.remedy.is_empty()).count();
+    let Some(because) = args.because.filter(|_| args.yes) else {
+        let results: Vec<_> = leftovers.iter().map(|leftover| (leftover, Done::Listed)).collect();
+        show(&results, context)?;
+        context.output.say(&match removable {
+            0 => "none of it is bidlock's: it is left alone".to_owned(),
+            some => format!("to remove {some} of them: bidlock cleanup --yes --because TEXT"),
+        });
+        return Ok(0);
+    };
+    let mut results = Vec::new();
+    let failed = if removable > 0 {
+        // Opened before anything is removed: what cannot be audited is not done.
+        let audit = Audit { ledger: context.ledger().await?, prefix, note: context.note(because) };
+        remove_all(&*cleanup, &audit, &leftovers, &mut results).await
+    } else {
+        results.extend(leftovers.iter().map(|leftover| (leftover, Done::LeftAlone)));
+        Ok(())
+    };
+    show(&results, context)?;
+    let count = |done| results.iter().filter(|(_, result)| *result == done).count();
+    let (removed, changed) = (count(Done::Removed), count(Done::Changed));
+    let alone = count(Done::LeftAlone);
+    context
+        .output
+        .say(&format!("removed {removed}; {changed} had changed meanwhile; {alone} left alone"));
+    failed.map(|()| 0)
+}
+
+/// What became of one leftover.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Done {
+    /// Nothing was to be done.
+    Listed,
+    Removed,
+    /// It was not as it was any more, and was not touched.
+    Changed,
+    /// It is another program's.
+    LeftAlone,
+}
+
+impl Done {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Listed => "listed",
+            Self::Removed => "removed",
+            Self::Changed => "changed",
+            Self::LeftAlone => "left_alone",
+        }
+    }
+}
+
+/// Where each act is kept, before it is done and after.
+struct Audit<'a> {
+    ledger: Ledger,
+    prefix: &'a Prefix,
+    note: OperatorNote,
+}
+
+impl Audit<'_> {
+    fn act(&self, leftover: &Leftover, act: &str) -> AuditAct {
+        let because = format!("{} ({})", self.note.because, visible(&leftover.name));
+        AuditAct {
+            act: act.to_owned(),
+            key: key_of(self.prefix, &leftover.name),
+            attempt: None,
+            token: None,
+            note: OperatorNote { because, ..self.note.clone() },
+        }
+    }
+}
+
+/// Removes what has a remedy, one after the other, until the first failure; what was done is in
+/// `results`.
+async fn remove_all<'a>(
+    cleanup: &dyn Cleanup,
+    audit: &Audit<'_>,
+    leftovers: &'a [Leftover],
+    results: &mut Vec<(&'a Leftover, Done)>,
+) -> Result<(), Failure> {
+    for leftover in leftovers {
+        if leftover.remedy.is_empty() {
+            results.push((leftover, Done::LeftAlone));
+            continue;
+        }
+        // An act without a result in the audit is one of which nobody knows whether it took
+        // effect.
+        audit.ledger.audit_append(&audit.act(leftover, "cleanup")).await?;
+        let removed = cleanup.remove(leftover).await?;
+        let (done, result) = if removed {
+            (Done::Removed, "cleanup_removed")
+        } else {
+            (Done::Changed, "cleanup_changed")
+        };
+        results.push((leftover, done));
+        audit.ledger.audit_append(&audit.act(leftover, result)).await.map_err(|error| {
+            let under = Failure::from(error);
+            let name = &leftover.name;
+            let message = format!(
+                "{name}: {}, but the audit did not take that: {}",
+                done.as_str(),
+                under.message
+            );
+            Failure { message, hint: Some("see `bidlock cleanup`".to_owned()), ..under }
+        })?;
+    }
+    Ok(())
+}
+
+/// The key that a leftover belongs to, where its name says it: as it is, or in braces.
+fn key_of(prefix: &Prefix, name: &str) -> Option<Key> {
+    let tag = || name.split_once('{')?.1.split_once('}').map(|(tag, _)| tag);
+    Key::parse(prefix, name).ok().or_else(|| Key::parse(prefix, tag()?).ok())
+}
+
+fn show(results: &[(&Leftover, Done)], context: &Context) -> Result<(), Failure> {
+    let mut table = Table::new(&["NAME", "RESULT", "WHY", "REMEDY"]);
+    for (leftover, done) in results {
+        let remedy = (!leftover.remedy.is_empty()).then_some(leftover.remedy);
+        if context.output.json {
+            context.output.object(&json!({
+                "name": leftover.name,
+                "result": done.as_str(),
+                "why": leftover.why,
+                "remedy": remedy,
+            }))?;
+        }
+        let style = match done {
+            Done::Removed => "32",
+            Done::Changed => "33",
+            Done::Listed | Done::LeftAlone => "",
+        };
+        let result = Cell::colored(done.as_str().replace('_', " "), style);
+        let remedy = remedy.unwrap_or("another program's: left alone");
+        table.row(vec![
+            leftover.name.as_str().into(),
+            result,
+            leftover.why.as_str().into(),
+            remedy.into(),
+        ]);
+    }
+    if !context.output.json {
+        context.output.table(&table)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use bidlock::ledger::AuditQuery;
+    use bidlock::{BackendError, Endpoint, Op, StoreUrl};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Leftovers whose removal goes as their `why` says.
+    #[derive(Debug, Default)]
+    struct Rubbish(Mutex<Vec<String>>);
+
+    #[async_trait]
+    impl Cleanup for Rubbish {
+        async fn leftovers(&self, _prefix: &Prefix) -> Result<Vec<Leftover>, BackendError> {
+            Ok(Vec::new())
+        }
+
+        async fn remove(&self, leftover: &Leftover) -> Result<bool, BackendError> {
+            self.0.lock().unwrap().push(leftover.name.clone());
+            match leftover.why.as_str() {
+                "changes" => Ok(false),
+                "fails" => Err(BackendError::Unreachable {
+                    op: Op::Cleanup,
+                    key: None,
+                    endpoint: Endpoint::new("redis://h"),
+                    source: "gone".into(),
+                }),
+                _ => Ok(true),
+            }
+        }
+    }
+
+    fn leftover(name: &str, why: &str, remedy: &'static str) -> Leftover {
+        Leftover { name: name.to_owned(), why: why.to_owned(), remedy }
+    }
+
+    async fn ledger(folder: &TempDir) -> Ledger {
+        let url = StoreUrl::Sqlite(folder.path().join("x.db"));
+        let platform = bidlock::platform::system().unwrap();
+        bidlock::open_ledger(&url, &platform).await.unwrap()
+    }
+
+    async fn acts(ledger: &Ledger) -> Vec<(String, String)> {
+        let mut acts = ledger.audit(&AuditQuery::default()).await.unwrap();
+        acts.reverse();
+        acts.into_iter().map(|entry| (entry.act, entry.because)).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_removed_is_audited_before_and_after_and_what_is_foreign_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, prefix) = (Rubbish::default(), Prefix::default());
+        let note = OperatorNote { actor: "ann@h".to_owned(), because: "old".to_owned() };
+        let audit = Audit { ledger: ledger(&folder).await, prefix: &prefix, note };
+        let leftovers = [
+            leftover("bid_lock:upwork:a", "stays", "DEL"),
+            leftover("theirs", "foreign", ""),
+            leftover("{bid_lock:upwork:b}:waiters", "changes", "DEL"),
+            leftover("bid_lock:upwork:c", "fails", "DEL"),
+            leftover("bid_lock:upwork:d", "stays", "DEL"),
+        ];
+        let mut results = Vec::new();
+        let failed = remove_all(&store, &audit, &leftovers, &mut results).await.unwrap_err();
+        assert_eq!(failed.code, 69);
+        let done: Vec<Done> = results.iter().map(|(_, done)| *done).collect();
+        assert_eq!(done, [Done::Removed, Done::LeftAlone, Done::Changed]);
+        // What comes after a failure is not begun, and what is foreign is not touched.
+        let touched = store.0.into_inner().unwrap();
+        assert_eq!(
+            touched,
+            ["bid_lock:upwork:a", "{bid_lock:upwork:b}:waiters", "bid_lock:upwork:c"]
+        );
+        let acts = acts(&audit.ledger).await;
+        let told: Vec<&str> = acts.iter().map(|(act, _)| act.as_str()).collect();
+        assert_eq!(told, ["cleanup", "cleanup_removed", "cleanup", "cleanup_changed", "cleanup"]);
+        assert_eq!(acts[0].1, "old (bid_lock:upwork:a)");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_audited_is_not_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, prefix) = (Rubbish::default(), Prefix::default());
+        let note = OperatorNote { actor: "ann@h".to_owned(), because: "x".repeat(2_000) };
+        let audit = Audit { ledger: ledger(&folder).await, prefix: &prefix, note };
+        let leftovers = [leftover("bid_lock:upwork:a", "stays", "DEL")];
+        let mut results = Vec::new();
+        assert!(remove_all(&store, &audit, &leftovers, &mut results).await.is_err());
+        assert!(results.is_empty() && store.0.into_inner().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_name_tells_its_key() {
+        let prefix = Prefix::default();
+        let key = Some(Key::new("upwork", "a").unwrap());
+        assert_eq!(key_of(&prefix, "bid_lock:upwork:a"), key);
+        assert_eq!(key_of(&prefix, "{bid_lock:upwork:a}:waiters"), key);
+        for other in ["theirs", "{x}:waiters", "bid_lock", "{", "other:upwork:a"] {
+            assert_eq!(key_of(&prefix, other), None, "{other}");
+        }
+    }
+}
