@@ -21,6 +21,9 @@ pub struct AcquireRequest {
     pub label: Option<Label>,
     /// How much longer the caller will wait; `None` when it will not, and enters no queue.
     pub wait: Option<Duration>,
+    /// A waiter looks again because time has passed, and for no other reason: the store may
+    /// answer with what it has just told another waiter of this process.
+    pub routine: bool,
     /// A request that runs later than this after the call began does nothing.
     pub within: Duration,
 }

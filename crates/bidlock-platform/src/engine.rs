@@ -22,7 +22,7 @@ impl Engine {
     /// # Errors
     /// The operating system's error when there is no thread or no timer to be had.
     pub fn start() -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_time().build()?;
+        let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let stop = Arc::new(Notify::new());
         let stopped = Arc::clone(&stop);

@@ -64,6 +64,7 @@ fn request(platform: &Platform, posting: &str) -> AcquireRequest {
         ttl: Ttl::default(),
         label: None,
         wait: None,
+        routine: false,
         within: Duration::from_secs(10),
     }
 }

@@ -75,6 +75,7 @@ impl Client {
             ttl: Ttl::new(ttl).expect("a sound TTL"),
             label: Some(Label::new("soak").expect("a sound label")),
             wait,
+            routine: false,
             within: Duration::from_secs(10),
         }
     }

@@ -24,6 +24,7 @@
 //!     ttl: Ttl::default(),
 //!     label: None,
 //!     wait: None,
+//!     routine: false,
 //!     within: Duration::from_secs(5),
 //! };
 //! bidlock_testkit::block_on(async {

@@ -106,6 +106,7 @@ impl Acquire {
             seat,
             started,
             attempts: 0,
+            routine: false,
             last: None,
             reported: false,
         };
@@ -162,6 +163,8 @@ struct Waiting {
     /// When the wait is over; never for one without end.
     ends: Option<Moment>,
     attempts: u32,
+    /// Whether the next look has no other cause than that time has passed.
+    routine: bool,
     /// What the store said last, other than yes.
     last: Option<Last>,
     reported: bool,
@@ -249,6 +252,7 @@ impl Waiting {
             ttl: request.ttl,
             label: request.label.clone(),
             wait: waits.then_some(left),
+            routine: self.routine,
             within,
         };
         self.attempts += 1;
@@ -334,6 +338,7 @@ impl Waiting {
                 () = clock.sleep_until(at) => break (WakeSource::Timer, None),
             }
         };
+        self.routine = source == WakeSource::Timer;
         self.inner().observe(&Event::Woken { class: class(&self.claim.request.key), source });
         let (token, until) = grant?;
         // Starts on the message itself; the store is asked beside the work.

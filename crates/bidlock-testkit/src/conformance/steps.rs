@@ -115,6 +115,7 @@ impl Bidder {
             ttl: length(ttl),
             label: self.label.clone(),
             wait,
+            routine: false,
             within,
         };
         answered(async || self.backend.acquire(&request).await).await.0

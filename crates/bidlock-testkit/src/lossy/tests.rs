@@ -11,6 +11,7 @@ fn request(lease: &LeaseId, within: Duration) -> AcquireRequest {
         ttl: Ttl::default(),
         label: None,
         wait: None,
+        routine: false,
         within,
     }
 }

@@ -90,6 +90,7 @@ impl Client {
             ttl: request.ttl,
             label: None,
             wait: None,
+            routine: false,
             within: request.within,
         };
         drop(self.grant(&request, state, lock, now));

@@ -1,0 +1,216 @@
+//! What this process knows of the keys that its leases wait for, so that it asks once for all of
+//! them (P4).
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bidlock_core::{Attempt, Holder, Key, LeaseId, Moment, limits};
+
+/// A lock of a client that tells nobody when it is done is looked at by one process this often.
+const FOREIGN: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    keys: Mutex<HashMap<Key, Waited>>,
+}
+
+/// One key, and who in this process waits for it.
+#[derive(Debug, Default)]
+struct Waited {
+    places: HashMap<u64, Place>,
+    seen: Option<Seen>,
+}
+
+#[derive(Debug)]
+struct Place {
+    lease: LeaseId,
+    ahead: u32,
+    /// Whether the server is known to have this place.
+    known: bool,
+}
+
+/// What the server said last, to whichever lease asked.
+#[derive(Debug)]
+struct Seen {
+    holder: Holder,
+    at: Moment,
+    ends: Moment,
+}
+
+/// An answer that somebody else has the key.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) holder: Holder,
+    pub(crate) remaining: Duration,
+    pub(crate) ahead: u32,
+    /// The lease had no place until now.
+    pub(crate) anew: bool,
+}
+
+impl Places {
+    /// Answers a look from what is known, when the server was asked not long ago and has nothing
+    /// new to say: its messages tell of every change.
+    pub(crate) fn recent(&self, key: &Key, lease: &LeaseId, now: Moment) -> Option<Attempt> {
+        let keys = self.lock();
+        let waited = keys.get(key)?;
+        let place = waited.places.get(&lease.unique()).filter(|place| place.known)?;
+        let seen = waited.seen.as_ref()?;
+        let fresh = if seen.holder.is_foreign() { FOREIGN } else { limits::LOOK_INTERVAL_MAX };
+        if now >= seen.ends || now >= seen.at + fresh {
+            return None;
+        }
+        Some(Attempt::Held {
+            holder: seen.holder.clone(),
+            remaining: seen.ends.since(now),
+            ahead: place.ahead,
+        })
+    }
+
+    /// Keeps what the server told a lease that waits. Returns the leases whose places the server
+    /// has lost too, if it had lost this one.
+    pub(crate) fn told(
+        &self,
+        key: &Key,
+        lease: &LeaseId,
+        told: &Told,
+        now: Moment,
+    ) -> Vec<LeaseId> {
+        let mut keys = self.lock();
+        let waited = keys.entry(key.clone()).or_default();
+        let was_known = waited.places.get(&lease.unique()).is_some_and(|place| place.known);
+        let place = Place { lease: lease.clone(), ahead: told.ahead, known: true };
+        waited.places.insert(lease.unique(), place);
+        // A lock without an end is looked at as often as may be.
+        let left = if told.remaining.is_zero() { limits::TTL_MAX } else { told.remaining };
+        waited.seen = Some(Seen { holder: told.holder.clone(), at: now, ends: now + left });
+        if !(told.anew && was_known) {
+            return Vec::new();
+        }
+        let others = waited.places.values_mut().filter(|place| place.lease != *lease);
+        others
+            .map(|place| {
+                place.known = false;
+                place.lease.clone()
+            })
+            .collect()
+    }
+
+    /// A key ends sooner than it was told.
+    pub(crate) fn ends(&self, key: &Key, at: Moment) {
+        if let Some(seen) = self.lock().get_mut(key).and_then(|waited| waited.seen.as_mut()) {
+            seen.ends = seen.ends.min(at);
+        }
+    }
+
+    /// Nobody knows any more whether the server has this place.
+    pub(crate) fn doubt(&self, key: &Key, lease: &LeaseId) {
+        let mut keys = self.lock();
+        let place = keys.get_mut(key).and_then(|waited| waited.places.get_mut(&lease.unique()));
+        if let Some(place) = place {
+            place.known = false;
+        }
+    }
+
+    /// The lease waits no more.
+    pub(crate) fn leave(&self, key: &Key, lease: &LeaseId) {
+        let mut keys = self.lock();
+        if let Some(waited) = keys.get_mut(key) {
+            waited.places.remove(&lease.unique());
+            if waited.places.is_empty() {
+                keys.remove(key);
+            }
+        }
+        if keys.is_empty() {
+            keys.shrink_to(1_024);
+        }
+    }
+
+    /// Messages may have been lost, and the server may have forgotten everything: returns who has
+    /// to look.
+    pub(crate) fn doubt_all(&self) -> Vec<(Key, LeaseId)> {
+        let mut keys = self.lock();
+        let mut all = Vec::new();
+        for (key, waited) in keys.iter_mut() {
+            for place in waited.places.values_mut() {
+                place.known = false;
+                all.push((key.clone(), place.lease.clone()));
+            }
+        }
+        all
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Waited>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bidlock_testkit::SeededRng;
+
+    use super::*;
+
+    fn at(seconds: u64) -> Moment {
+        Moment::from_boot(Duration::from_secs(seconds))
+    }
+
+    fn key() -> Key {
+        Key::new("upwork", "job_1").unwrap()
+    }
+
+    fn told(remaining: u64, anew: bool) -> Told {
+        let holder = LeaseId::random("other", 1, &SeededRng::new(9)).holder(None);
+        Told { holder, remaining: Duration::from_secs(remaining), ahead: 3, anew }
+    }
+
+    fn leases<const N: usize>() -> [LeaseId; N] {
+        let rng = SeededRng::new(1);
+        std::array::from_fn(|_| LeaseId::random("h", 1, &rng))
+    }
+
+    #[test]
+    fn one_look_answers_for_all_until_it_is_old_or_the_key_ends() {
+        let (places, [first, second, third]) = (Places::default(), leases());
+        assert_eq!(places.recent(&key(), &first, at(0)), None);
+        places.told(&key(), &first, &told(300, true), at(0));
+        assert_eq!(places.recent(&key(), &second, at(1)), None, "it has no place yet");
+        places.told(&key(), &second, &told(299, true), at(1));
+        let known = places.recent(&key(), &first, at(30)).unwrap();
+        let Attempt::Held { remaining, .. } = known else { panic!("{known:?}") };
+        assert_eq!(remaining, Duration::from_secs(270));
+        assert_eq!(places.recent(&key(), &first, at(31)), None, "old");
+        places.told(&key(), &first, &told(5, false), at(31));
+        assert!(places.recent(&key(), &second, at(35)).is_some());
+        assert_eq!(places.recent(&key(), &second, at(36)), None, "the key has ended");
+        assert_eq!(places.recent(&key(), &third, at(35)), None);
+    }
+
+    #[test]
+    fn a_lost_place_puts_the_others_in_doubt() {
+        let (places, [first, second]) = (Places::default(), leases());
+        assert!(places.told(&key(), &first, &told(300, true), at(0)).is_empty());
+        assert!(places.told(&key(), &second, &told(300, true), at(0)).is_empty(), "new, not lost");
+        assert_eq!(places.told(&key(), &first, &told(300, true), at(31)), [second.clone()]);
+        assert_eq!(places.recent(&key(), &second, at(32)), None);
+        assert!(places.recent(&key(), &first, at(32)).is_some());
+        assert_eq!(places.doubt_all().len(), 2);
+        assert_eq!(places.recent(&key(), &first, at(32)), None);
+    }
+
+    #[test]
+    fn nothing_is_left_when_nobody_waits() {
+        let (places, [first, second]) = (Places::default(), leases());
+        places.told(&key(), &first, &told(300, true), at(0));
+        places.told(&key(), &second, &told(300, true), at(0));
+        places.leave(&key(), &first);
+        assert!(!places.is_empty());
+        places.leave(&key(), &second);
+        places.leave(&key(), &second);
+        assert!(places.is_empty());
+    }
+}

@@ -1,0 +1,486 @@
+//! One connection that everything shares: commands go out in the order of their calls, answers
+//! come back in the same order, and what piles up in between is sent and read together.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bidlock_core::{Clock, Moment, Refusal};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{oneshot, watch};
+
+use crate::resp::{self, Malformed, Value};
+
+/// A way to a server: bytes in, bytes out.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// An outage shorter than this is waited out by calls that have the time; a longer one is told at
+/// once.
+const BRIDGED: Duration = Duration::from_secs(1);
+/// While somebody waits for news, a connection on which nothing came for this long is tested.
+const SILENCE: Duration = Duration::from_secs(2);
+/// How long a test of a silent connection may take.
+const PING: Duration = Duration::from_secs(2);
+/// A connection is dead when a call had this much time at least, and nothing at all came.
+const DEAD: Duration = Duration::from_millis(200);
+/// A buffer that has grown beyond this is given back once it is empty.
+pub(crate) const KEPT: usize = 64 * 1024;
+
+/// Why a call has no answer.
+#[derive(Debug, Clone)]
+pub(crate) enum Failed {
+    /// It was never sent.
+    NotSent(Cause),
+    /// It was sent, and may have taken effect.
+    Lost(Cause),
+    /// The server will not have this client at all.
+    Refused(Refusal),
+}
+
+/// What the operating system, the server or this module said.
+pub(crate) type Cause = Arc<str>;
+
+/// An answer, and when.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) value: Value,
+    /// Before the call was sent.
+    pub(crate) sent: Moment,
+    /// After the answer was read.
+    pub(crate) received: Moment,
+}
+
+/// Whether there is a connection.
+#[derive(Debug, Clone)]
+pub(crate) enum Status {
+    Up,
+    Down { since: Moment, why: Failed },
+    Closed,
+}
+
+#[derive(Debug)]
+pub(crate) struct Wire {
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+    status: watch::Sender<Status>,
+}
+
+/// The streams of one connection.
+pub(crate) struct Link {
+    pub(crate) stream: Box<dyn Stream>,
+    /// What was read and not yet understood.
+    pub(crate) unread: Vec<u8>,
+    /// Where messages come in, when the server cannot send them on the first one.
+    pub(crate) ears: Option<(Box<dyn Stream>, Vec<u8>)>,
+}
+
+impl Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("ears", &self.ears.is_some()).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    link: Option<Link>,
+    pending: VecDeque<Pending>,
+    /// What is to be sent; the first `sent` bytes of it are.
+    out: Vec<u8>,
+    sent: usize,
+    /// How many bytes came before `out`, to know which calls were never sent.
+    gone: u64,
+    driver: Waker,
+    /// Whether the driver has been told that there is something to send.
+    told: bool,
+    /// When the driver wakes by itself.
+    armed: Option<Moment>,
+    /// Whether that is too late for something that came since.
+    rearm: bool,
+    /// Somebody waits for news: silence is tested.
+    listens: bool,
+    heard: Moment,
+}
+
+#[derive(Debug)]
+struct Pending {
+    /// Empty once the call was given up; its answer is thrown away.
+    answer: Option<oneshot::Sender<Result<Reply, Failed>>>,
+    deadline: Moment,
+    sent: Moment,
+    /// The number of its first byte.
+    starts: u64,
+}
+
+/// Why the driver is needed.
+#[derive(Debug)]
+pub(crate) enum Wakeup {
+    /// Messages came in.
+    Pushes(Vec<Vec<Value>>, Moment),
+    /// A call has an earlier deadline than the driver's timer.
+    Timer,
+    /// The connection is of no use any more.
+    Broken(Cause),
+    Closed,
+}
+
+impl Wire {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        let now = clock.now();
+        let state = State {
+            link: None,
+            pending: VecDeque::new(),
+            out: Vec::new(),
+            sent: 0,
+            gone: 0,
+            driver: Waker::noop().clone(),
+            told: false,
+            armed: None,
+            rearm: false,
+            listens: false,
+            heard: now,
+        };
+        let why = Failed::NotSent("not connected yet".into());
+        let status = watch::Sender::new(Status::Down { since: now, why });
+        Self { clock, state: Mutex::new(state), status }
+    }
+
+    /// Sends a command and waits for its answer, up to a moment.
+    pub(crate) async fn call(&self, deadline: Moment, args: &[&[u8]]) -> Result<Reply, Failed> {
+        loop {
+            if let Some(answer) = self.submit(deadline, args) {
+                let closed = || Err(Failed::Lost("the connection was closed".into()));
+                return answer.await.unwrap_or_else(|_| closed());
+            }
+            self.reconnected(deadline).await?;
+        }
+    }
+
+    /// Waits for a connection, while that makes sense.
+    async fn reconnected(&self, deadline: Moment) -> Result<(), Failed> {
+        let mut news = self.status.subscribe();
+        loop {
+            let (since, why) = match &*news.borrow_and_update() {
+                Status::Up => return Ok(()),
+                Status::Closed => return Err(Failed::NotSent("the store was closed".into())),
+                Status::Down { since, why } => (*since, why.clone()),
+            };
+            let until = deadline.min(since + BRIDGED);
+            if matches!(why, Failed::Refused(_)) || self.clock.now() >= until {
+                return Err(why);
+            }
+            tokio::select! {
+                biased;
+                _ = news.changed() => {}
+                () = self.clock.sleep_until(until) => {}
+            }
+        }
+    }
+
+    /// Hands a command over to be sent; nothing while there is no connection. A command that
+    /// comes alone is sent on the spot, others together by the driver.
+    fn submit(
+        &self,
+        deadline: Moment,
+        args: &[&[u8]],
+    ) -> Option<oneshot::Receiver<Result<Reply, Failed>>> {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        state.link.as_ref()?;
+        let (answer, answered) = oneshot::channel();
+        let alone = state.pending.is_empty() && state.out.is_empty();
+        let starts = state.gone + state.out.len() as u64;
+        resp::encode(&mut state.out, args);
+        let answer = Some(answer);
+        state.pending.push_back(Pending { answer, deadline, sent: now, starts });
+        state.rearm |= state.armed.is_none_or(|armed| deadline < armed);
+        let mut rings = state.rearm;
+        if alone {
+            let driver = state.driver.clone();
+            rings |= state.flush(&mut Context::from_waker(&driver)).is_err();
+        } else if !state.told {
+            state.told = true;
+            rings = true;
+        }
+        if rings {
+            let driver = state.driver.clone();
+            drop(state);
+            driver.wake();
+        }
+        Some(answered)
+    }
+
+    /// Whether somebody waits for news, so that a dead connection has to be found out.
+    pub(crate) fn listen(&self, listens: bool) {
+        let mut state = self.lock();
+        if state.listens != listens {
+            state.listens = listens;
+            if listens {
+                state.rearm = true;
+                state.driver.wake_by_ref();
+            }
+        }
+    }
+
+    /// Ends the driver, and with it the connection.
+    pub(crate) fn close(&self) {
+        self.status.send_replace(Status::Closed);
+        self.lock().driver.wake_by_ref();
+    }
+
+    pub(crate) fn status(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(*self.status.borrow(), Status::Closed)
+    }
+
+    /// Puts a connection to use that has said hello.
+    pub(crate) fn up(&self, link: Link) {
+        {
+            let mut state = self.lock();
+            state.heard = self.clock.now();
+            state.link = Some(link);
+        }
+        self.status.send_if_modified(|status| {
+            let open = !matches!(status, Status::Closed);
+            if open {
+                *status = Status::Up;
+            }
+            open
+        });
+    }
+
+    /// Gives a connection up, and tells everybody who waits for an answer on it.
+    pub(crate) fn down(&self, why: Failed) {
+        let lost = self.lock().cut();
+        let now = self.clock.now();
+        self.status.send_if_modified(|status| {
+            let since = match status {
+                Status::Closed => return false,
+                Status::Up => now,
+                Status::Down { since, .. } => *since,
+            };
+            *status = Status::Down { since, why: why.clone() };
+            true
+        });
+        let cause = match &why {
+            Failed::NotSent(cause) | Failed::Lost(cause) => Arc::clone(cause),
+            Failed::Refused(refusal) => refusal.to_string().into(),
+        };
+        for (answer, sent) in lost {
+            let cause = Arc::clone(&cause);
+            let failed = if sent { Failed::Lost(cause) } else { Failed::NotSent(cause) };
+            // Whoever asked may have gone.
+            drop(answer.send(Err(failed)));
+        }
+    }
+
+    /// When the driver has to look even if nothing happens.
+    pub(crate) fn next_timer(&self) -> Moment {
+        /// A timer is left running when nothing is pending, so that the next call finds it armed.
+        const IDLE: Duration = Duration::from_secs(5);
+        let mut state = self.lock();
+        let now = self.clock.now();
+        let silence = state.listens.then(|| (state.heard + SILENCE).max(now));
+        let earliest =
+            state.pending.iter().filter(|p| p.answer.is_some()).map(|p| p.deadline).min();
+        let at = silence.into_iter().chain(earliest).fold(now + IDLE, Moment::min);
+        state.armed = Some(at);
+        state.rearm = false;
+        at
+    }
+
+    /// Gives up on calls that have no time left; finds out whether the connection is dead.
+    pub(crate) fn expire(&self) -> Result<(), Cause> {
+        let now = self.clock.now();
+        let (late, dead, silent) = {
+            let mut state = self.lock();
+            let heard = state.heard;
+            let (mut late, mut dead) = (Vec::new(), false);
+            for pending in state.pending.iter_mut().filter(|pending| pending.deadline <= now) {
+                // Not a byte since it was sent: nothing comes through any more.
+                dead |= heard <= pending.sent && now.since(pending.sent) >= DEAD;
+                late.extend(pending.answer.take());
+            }
+            let silent = state.listens && state.pending.is_empty() && heard + SILENCE <= now;
+            (late, dead, silent)
+        };
+        for answer in late {
+            drop(answer.send(Err(Failed::Lost("no answer in time".into()))));
+        }
+        if dead {
+            return Err("nothing comes through the connection any more".into());
+        }
+        if silent {
+            // Whatever it says will do; without a word it is dead.
+            drop(self.submit(now + PING, &[b"PING"]));
+        }
+        Ok(())
+    }
+
+    /// Sends what is to be sent and reads what there is, until the driver is needed.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost: what was read is kept with the connection.
+    pub(crate) async fn drive(&self, scratch: &mut [u8]) -> Wakeup {
+        std::future::poll_fn(|context| self.poll(context, scratch)).await
+    }
+
+    fn poll(&self, context: &mut Context<'_>, scratch: &mut [u8]) -> Poll<Wakeup> {
+        if self.is_closed() {
+            return Poll::Ready(Wakeup::Closed);
+        }
+        let mut done = Vec::new();
+        let mut pushes = Vec::new();
+        let (broken, timer, received) = {
+            let mut state = self.lock();
+            state.told = false;
+            if !state.driver.will_wake(context.waker()) {
+                state.driver = context.waker().clone();
+            }
+            let received = self.clock.now();
+            let broken = state
+                .flush(context)
+                .and_then(|()| state.read(context, scratch, received, &mut done, &mut pushes));
+            (broken.err(), state.rearm, received)
+        };
+        for (answer, reply) in done {
+            // Whoever asked may have gone.
+            drop(answer.send(Ok(reply)));
+        }
+        if !pushes.is_empty() {
+            return Poll::Ready(Wakeup::Pushes(pushes, received));
+        }
+        match broken {
+            Some(cause) => Poll::Ready(Wakeup::Broken(cause)),
+            None if timer => Poll::Ready(Wakeup::Timer),
+            None => Poll::Pending,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+type Answer = oneshot::Sender<Result<Reply, Failed>>;
+
+impl State {
+    /// Writes as much as the stream takes; it wakes the context's task when it takes more.
+    fn flush(&mut self, context: &mut Context<'_>) -> Result<(), Cause> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        let mut stream = Pin::new(&mut link.stream);
+        while self.sent < self.out.len() {
+            match stream.as_mut().poll_write(context, &self.out[self.sent..]) {
+                Poll::Ready(Ok(0)) => return Err("the connection takes nothing more".into()),
+                Poll::Ready(Ok(written)) => self.sent += written,
+                Poll::Ready(Err(error)) => return Err(error.to_string().into()),
+                Poll::Pending => return Ok(()),
+            }
+        }
+        self.gone += self.out.len() as u64;
+        self.sent = 0;
+        self.out.clear();
+        self.out.shrink_to(KEPT);
+        // A stream that encrypts may hold back what was written.
+        match stream.poll_flush(context) {
+            Poll::Ready(Err(error)) => Err(error.to_string().into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads until nothing more is there.
+    fn read(
+        &mut self,
+        context: &mut Context<'_>,
+        scratch: &mut [u8],
+        received: Moment,
+        done: &mut Vec<(Answer, Reply)>,
+        pushes: &mut Vec<Vec<Value>>,
+    ) -> Result<(), Cause> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        if take_in(&mut link.stream, &mut link.unread, context, scratch)? {
+            self.heard = received;
+        }
+        for value in values(&mut link.unread)? {
+            match value {
+                Value::Push(push) => pushes.push(push),
+                value => {
+                    let Some(pending) = self.pending.pop_front() else {
+                        return Err("the server answers what was not asked".into());
+                    };
+                    if let Some(answer) = pending.answer {
+                        done.push((answer, Reply { value, sent: pending.sent, received }));
+                    }
+                }
+            }
+        }
+        if let Some((stream, unread)) = &mut link.ears {
+            take_in(stream, unread, context, scratch)?;
+            for value in values(unread)? {
+                // Without RESP3 a message is an array like any other.
+                if let Value::List(push) | Value::Push(push) = value {
+                    pushes.push(push);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops the connection; returns who waits for answers, and whether their calls were sent.
+    fn cut(&mut self) -> Vec<(Answer, bool)> {
+        self.link = None;
+        let sent_up_to = self.gone + self.sent as u64;
+        let pending = std::mem::take(&mut self.pending);
+        self.gone += self.out.len() as u64;
+        self.sent = 0;
+        self.out = Vec::new();
+        let waiting = pending.into_iter().filter_map(|pending| {
+            pending.answer.map(|answer| (answer, pending.starts < sent_up_to))
+        });
+        waiting.collect()
+    }
+}
+
+/// Reads all there is; tells whether there was anything.
+fn take_in(
+    stream: &mut Box<dyn Stream>,
+    unread: &mut Vec<u8>,
+    context: &mut Context<'_>,
+    scratch: &mut [u8],
+) -> Result<bool, Cause> {
+    let mut any = false;
+    loop {
+        let mut buffer = ReadBuf::new(scratch);
+        match Pin::new(&mut *stream).poll_read(context, &mut buffer) {
+            Poll::Pending => return Ok(any),
+            Poll::Ready(Err(error)) => return Err(error.to_string().into()),
+            Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                return Err("the server closed the connection".into());
+            }
+            Poll::Ready(Ok(())) => unread.extend_from_slice(buffer.filled()),
+        }
+        any = true;
+    }
+}
+
+/// Takes whole values from the front.
+fn values(unread: &mut Vec<u8>) -> Result<Vec<Value>, Cause> {
+    let mut values = Vec::new();
+    let mut at = 0;
+    while let Some((value, length)) =
+        resp::decode(&unread[at..]).map_err(|malformed: Malformed| malformed.to_string())?
+    {
+        values.push(value);
+        at += length;
+    }
+    unread.drain(..at);
+    unread.shrink_to(KEPT);
+    Ok(values)
+}
