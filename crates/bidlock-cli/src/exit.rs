@@ -157,7 +157,9 @@ impl From<std::io::Error> for Failure {
 impl From<BackendError> for Failure {
     fn from(error: BackendError) -> Self {
         let (code, kind, hint) = match &error {
-            BackendError::Unreachable { .. } => unreachable_store(),
+            BackendError::Unreachable { .. } => {
+                (code::UNAVAILABLE, "unreachable", "see `bidlock doctor`; nothing was done")
+            }
             BackendError::Unknown { .. } => (
                 code::UNAVAILABLE,
                 "unknown",
@@ -179,7 +181,11 @@ impl From<BackendError> for Failure {
 impl From<LedgerError> for Failure {
     fn from(error: LedgerError) -> Self {
         let (code, kind, hint) = match &error {
-            LedgerError::Unreachable { .. } => unreachable_store(),
+            LedgerError::Unreachable { .. } => (
+                code::UNAVAILABLE,
+                "unreachable",
+                "check the store with `bidlock health`; nothing was done",
+            ),
             LedgerError::Unknown { .. } => (
                 code::UNAVAILABLE,
                 "unknown",
@@ -248,16 +254,17 @@ impl From<bidlock::ConfigError> for Failure {
     }
 }
 
-const fn unreachable_store() -> (u8, &'static str, &'static str) {
-    (code::UNAVAILABLE, "unreachable", "check the store with `bidlock health`; nothing was done")
-}
-
 /// Sorts a store's own refusal.
 fn refused(reason: &Refusal, endpoint: &str) -> (u8, &'static str, &'static str) {
     match reason {
-        Refusal::Permission(_) => {
+        Refusal::Permission(_) if endpoint.starts_with("sqlite:") => {
             (code::PERMISSION, "permission", "check the rights of this user, or name another store")
         }
+        Refusal::Permission(_) => (
+            code::PERMISSION,
+            "permission",
+            "check user and password; `bidlock doctor --acl` prints the rights that locks need",
+        ),
         // A file that may not be written lacks a right; a server that takes no writes does not.
         Refusal::ReadOnly(_) if endpoint.starts_with("sqlite:") => {
             (code::PERMISSION, "read_only", "make the file and its folder writable for this user")

@@ -21,7 +21,7 @@ pub enum ConfigError {
         why: String,
     },
     /// The URL names a store that this build does not have.
-    #[error("{url:?}: {store} is not in this build yet; a file is: sqlite:///PATH")]
+    #[error("{url:?}: {store} is not in this build; a file is: sqlite:///PATH")]
     NotBuilt {
         /// What was given, without its password.
         url: String,
@@ -105,17 +105,13 @@ async fn sqlite(path: &Path, _platform: &Platform) -> Result<Arc<dyn Backend>, E
     std::future::ready(Err(not_built(&url, "SQLite").into())).await
 }
 
-// Stands in for `bidlock_redis::Redis::connect`, which is not there yet: nothing is reached.
 #[cfg(feature = "redis")]
 async fn redis(
     config: &RedisConfig,
-    _prefix: &Prefix,
-    _platform: &Platform,
+    prefix: &Prefix,
+    platform: &Platform,
 ) -> Result<Arc<dyn Backend>, Error> {
-    let (op, key, endpoint) = (bidlock_core::Op::Open, None, config.endpoint());
-    let source = "this build has no client for it yet".into();
-    let failed = bidlock_core::BackendError::Unreachable { op, key, endpoint, source };
-    std::future::ready(Err(failed.into())).await
+    Ok(Arc::new(bidlock_redis::Redis::connect(config, prefix, platform).await?))
 }
 
 #[cfg(feature = "redis")]

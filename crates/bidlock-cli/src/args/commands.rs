@@ -48,7 +48,7 @@ pub(crate) enum Command {
     /// Look at the lock store for what could harm locks, and say how to mend it
     #[command(after_help = store::DOCTOR_HELP)]
     Doctor(DoctorArgs),
-    /// List what was left behind in the lock store, or remove it
+    /// List what was left behind in the lock store, or clean it up
     #[command(after_help = store::CLEANUP_HELP)]
     Cleanup(CleanupArgs),
     /// Measure the lock store

@@ -20,8 +20,8 @@ Examples:
   bidlock doctor --acl                   the user that bidlock needs, and no right more";
 
 pub(super) const CLEANUP_HELP: &str = "\
-Without --yes nothing is changed. What is removed is kept in the audit, before and after. A live
-lease is never removed: `bidlock revoke` takes a lock from its holder.
+Without --yes nothing is changed. What is done is kept in the audit, before and after. A live lease
+is never removed: `bidlock revoke` takes a lock from its holder.
 
 Examples:
   bidlock cleanup
@@ -59,7 +59,7 @@ pub(crate) struct DoctorArgs {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CleanupArgs {
-    /// Remove what is listed
+    /// Do what REMEDY says about each
     #[arg(long, requires = "because")]
     pub(crate) yes: bool,
     /// Why; it is kept

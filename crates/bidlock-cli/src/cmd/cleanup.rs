@@ -29,7 +29,7 @@ pub(crate) async fn run(args: CleanupArgs, context: &Context) -> Result<u8, Fail
         show(&results, context)?;
         context.output.say(&match removable {
             0 => "none of it is bidlock's: it is left alone".to_owned(),
-            some => format!("to remove {some} of them: bidlock cleanup --yes --because TEXT"),
+            some => format!("to mend {some} of them: bidlock cleanup --yes --because TEXT"),
         });
         return Ok(0);
     };
@@ -37,18 +37,18 @@ pub(crate) async fn run(args: CleanupArgs, context: &Context) -> Result<u8, Fail
     let failed = if removable > 0 {
         // Opened before anything is removed: what cannot be audited is not done.
         let audit = Audit { ledger: context.ledger().await?, prefix, note: context.note(because) };
-        remove_all(&*cleanup, &audit, &leftovers, &mut results).await
+        mend_all(&*cleanup, &audit, &leftovers, &mut results).await
     } else {
         results.extend(leftovers.iter().map(|leftover| (leftover, Done::LeftAlone)));
         Ok(())
     };
     show(&results, context)?;
     let count = |done| results.iter().filter(|(_, result)| *result == done).count();
-    let (removed, changed) = (count(Done::Removed), count(Done::Changed));
+    let (mended, changed) = (count(Done::Mended), count(Done::Changed));
     let alone = count(Done::LeftAlone);
     context
         .output
-        .say(&format!("removed {removed}; {changed} had changed meanwhile; {alone} left alone"));
+        .say(&format!("{mended} done; {changed} had changed meanwhile; {alone} left alone"));
     failed.map(|()| 0)
 }
 
@@ -57,7 +57,8 @@ pub(crate) async fn run(args: CleanupArgs, context: &Context) -> Result<u8, Fail
 enum Done {
     /// Nothing was to be done.
     Listed,
-    Removed,
+    /// What its remedy says was done.
+    Mended,
     /// It was not as it was any more, and was not touched.
     Changed,
     /// It is another program's.
@@ -68,7 +69,7 @@ impl Done {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Listed => "listed",
-            Self::Removed => "removed",
+            Self::Mended => "done",
             Self::Changed => "changed",
             Self::LeftAlone => "left_alone",
         }
@@ -95,9 +96,9 @@ impl Audit<'_> {
     }
 }
 
-/// Removes what has a remedy, one after the other, until the first failure; what was done is in
+/// Mends what has a remedy, one after the other, until the first failure; what was done is in
 /// `results`.
-async fn remove_all<'a>(
+async fn mend_all<'a>(
     cleanup: &dyn Cleanup,
     audit: &Audit<'_>,
     leftovers: &'a [Leftover],
@@ -113,7 +114,7 @@ async fn remove_all<'a>(
         audit.ledger.audit_append(&audit.act(leftover, "cleanup")).await?;
         let removed = cleanup.remove(leftover).await?;
         let (done, result) = if removed {
-            (Done::Removed, "cleanup_removed")
+            (Done::Mended, "cleanup_done")
         } else {
             (Done::Changed, "cleanup_changed")
         };
@@ -151,7 +152,7 @@ fn show(results: &[(&Leftover, Done)], context: &Context) -> Result<(), Failure>
             }))?;
         }
         let style = match done {
-            Done::Removed => "32",
+            Done::Mended => "32",
             Done::Changed => "33",
             Done::Listed | Done::LeftAlone => "",
         };
@@ -236,10 +237,10 @@ mod tests {
             leftover("bid_lock:upwork:d", "stays", "DEL"),
         ];
         let mut results = Vec::new();
-        let failed = remove_all(&store, &audit, &leftovers, &mut results).await.unwrap_err();
+        let failed = mend_all(&store, &audit, &leftovers, &mut results).await.unwrap_err();
         assert_eq!(failed.code, 69);
         let done: Vec<Done> = results.iter().map(|(_, done)| *done).collect();
-        assert_eq!(done, [Done::Removed, Done::LeftAlone, Done::Changed]);
+        assert_eq!(done, [Done::Mended, Done::LeftAlone, Done::Changed]);
         // What comes after a failure is not begun, and what is foreign is not touched.
         let touched = store.0.into_inner().unwrap();
         assert_eq!(
@@ -248,7 +249,7 @@ mod tests {
         );
         let acts = acts(&audit.ledger).await;
         let told: Vec<&str> = acts.iter().map(|(act, _)| act.as_str()).collect();
-        assert_eq!(told, ["cleanup", "cleanup_removed", "cleanup", "cleanup_changed", "cleanup"]);
+        assert_eq!(told, ["cleanup", "cleanup_done", "cleanup", "cleanup_changed", "cleanup"]);
         assert_eq!(acts[0].1, "old (bid_lock:upwork:a)");
     }
 
@@ -260,7 +261,7 @@ mod tests {
         let audit = Audit { ledger: ledger(&folder).await, prefix: &prefix, note };
         let leftovers = [leftover("bid_lock:upwork:a", "stays", "DEL")];
         let mut results = Vec::new();
-        assert!(remove_all(&store, &audit, &leftovers, &mut results).await.is_err());
+        assert!(mend_all(&store, &audit, &leftovers, &mut results).await.is_err());
         assert!(results.is_empty() && store.0.into_inner().unwrap().is_empty());
     }
 
