@@ -9,7 +9,7 @@ use crate::{Moment, Ttl, limits};
 pub enum LossReason {
     /// It ended without being renewed.
     Expired,
-    /// Somebody else has the key.
+    /// Somebody else has the key, or has deleted it before its time was over.
     Taken,
     /// An operator took the key.
     Revoked,
@@ -43,7 +43,7 @@ impl Display for LossReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Expired => "it ended without being renewed",
-            Self::Taken => "somebody else has the key",
+            Self::Taken => "somebody else has the key, or deleted it",
             Self::Revoked => "an operator took the key",
             Self::Unreachable => "the store could not be reached to renew it in time",
             Self::DataLost => "the store forgot its locks",

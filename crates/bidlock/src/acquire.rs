@@ -239,11 +239,13 @@ impl Waiting {
         const GRACE: Duration = Duration::from_millis(15);
         /// One request without a wait takes this long at most.
         const AT_ONCE: Duration = Duration::from_secs(2);
+        /// What a store is told of a wait without end; its place lasts for its looks anyway.
+        const FOREVER: Duration = Duration::from_hours(365 * 24);
         let inner = Arc::clone(self.inner());
         let request = &self.claim.request;
         let waits = request.wait != Wait::No;
         let sent = inner.clock().now();
-        let left = self.ends.map_or(limits::WAITER_LEASE, |ends| ends.since(sent));
+        let left = self.ends.map_or(FOREVER, |ends| ends.since(sent));
         let most = if waits { left + GRACE } else { AT_ONCE };
         let within = request_timeout(request.ttl).min(most);
         let request = AcquireRequest {

@@ -252,7 +252,8 @@ impl Held {
                     (Ok(()), Some(News::Renewed { lag, slack }))
                 }
                 Ok(ended) => {
-                    let (reason, news) = self.lose_for(&mut state, reason_of(ended));
+                    let promised = state.belief.promised_until() > now;
+                    let (reason, news) = self.lose_for(&mut state, reason_of(ended, promised));
                     (Err(Error::lost(&self.key, reason)), news)
                 }
                 Err(failed) => {
@@ -356,10 +357,12 @@ impl State {
     }
 }
 
-/// Why a lease is lost, by the answer to its renewal.
-const fn reason_of(ended: Renewal) -> LossReason {
+/// Why a lease is lost, by the answer to its renewal, and whether it came within the time that the
+/// store had promised: a key that is free by then was taken from its holder.
+const fn reason_of(ended: Renewal, promised: bool) -> LossReason {
     match ended {
         Renewal::Taken => LossReason::Taken,
+        Renewal::Expired if promised => LossReason::Taken,
         Renewal::Revoked => LossReason::Revoked,
         Renewal::DataLost => LossReason::DataLost,
         // `Renewed` is no end; it never comes here.

@@ -57,6 +57,17 @@ async fn renewal_carries_a_lease_past_ten_ttls_and_nobody_else_gets_it() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_free_before_the_promised_end_was_taken() {
+    let world = World::new();
+    let lease = world.locker().acquire(&key("a")).ttl(ttl(9_000)).await.unwrap();
+    // As a client of the old kind does that deletes the key when it thinks that it is its own.
+    world.locker().release(&key("a"), lease.id()).await.unwrap();
+    assert_eq!(loss(&lease), None, "nobody has told it yet");
+    world.pass(SECOND * 3).await;
+    assert_eq!(loss(&lease), Some(LossReason::Taken));
+}
+
+#[tokio::test]
 async fn a_released_lease_is_never_renewed_again() {
     // I4, R10
     let world = World::new();

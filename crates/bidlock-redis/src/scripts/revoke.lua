@@ -7,6 +7,7 @@ if token ~= ARGV[1] then return {0, tonumber(token) or -1} end -- I12
 local left = redis.call('PTTL', LOCK)
 if ARGV[2] ~= '1' then
   redis.call('SET', LOCK, value(lease, token, 'r', client, label), 'PX', math.max(left, 1))
+  redis.call('HDEL', PLACES, 'window') -- it is not for the operator's act that it is silent
   tell(client, 'l', lease)
   return {1, left}
 end
