@@ -65,6 +65,22 @@ fn nobody_listening_is_69() {
 }
 
 #[test]
+fn a_server_that_stands_still_is_69_before_anybody_loses_patience() {
+    let fleet = Fleet::new(ServerKind::Redis70);
+    fleet.server.stop();
+    let many =
+        [&["health"][..], &["doctor"], &["locks"], &["lock", "-n", "--key", "n", "touch", "ran"]];
+    let started: Vec<_> = many.iter().map(|words| fleet.start(words)).collect();
+    for (words, process) in many.iter().zip(started) {
+        let ran = super::unsaid(crate::end(process));
+        assert_eq!(ran.code, 69, "{words:?}: {ran:?}");
+    }
+    fleet.server.go_on();
+    assert_eq!(health(&fleet).0, 0);
+    assert!(!fleet.user.path("ran").exists());
+}
+
+#[test]
 fn a_wrong_password_is_77() {
     for kind in ServerKind::ALL {
         let fleet = Fleet::with(kind, ServerOptions::new());
