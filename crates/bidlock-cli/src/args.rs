@@ -7,6 +7,7 @@ mod operator;
 mod store;
 
 use std::ffi::OsString;
+use std::fmt::{self, Debug};
 use std::path::PathBuf;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
@@ -78,7 +79,7 @@ pub(crate) struct Global {
                 unix:///SOCKET, sqlite:///PATH or sqlite:RELATIVE [env: BIDLOCK_URL, REDIS_URL, \
                 REDIS_HOST]"
     )]
-    pub(crate) url: Option<String>,
+    pub(crate) url: Option<UrlText>,
     #[arg(
         long,
         global = true,
@@ -86,7 +87,7 @@ pub(crate) struct Global {
         display_order = 900,
         help = "Ledger: sqlite:///PATH or sqlite:RELATIVE [env: BIDLOCK_LEDGER_URL]"
     )]
-    pub(crate) ledger_url: Option<String>,
+    pub(crate) ledger_url: Option<UrlText>,
     #[arg(
         long,
         global = true,
@@ -128,6 +129,28 @@ pub(crate) struct Global {
     /// When to use colours
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", display_order = 901)]
     pub(crate) color: Color,
+}
+
+/// A URL as it was typed: its password is shown to nobody.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct UrlText(String);
+
+impl UrlText {
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for UrlText {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl Debug for UrlText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Debug::fmt(&bidlock::masked(&self.0), f)
+    }
 }
 
 /// When to use colours.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bidlock::{Prefix, StoreUrl};
 
-use crate::args::Global;
+use crate::args::{Global, UrlText};
 pub(crate) use sources::{Environment, Origin};
 
 use sources::{Found, Sources};
@@ -233,7 +233,7 @@ fn lock_store(
     sources: &Sources,
     notes: &mut Vec<String>,
 ) -> Result<Setting<StoreUrl>, ConfigError> {
-    let own = sources.flag_or(FLAG_URL, flags.url.as_deref(), "BIDLOCK_URL");
+    let own = sources.flag_or(FLAG_URL, flags.url.as_ref().map(UrlText::expose), "BIDLOCK_URL");
     if let Some(found) = own.or_else(|| sources.variable("REDIS_URL")) {
         if found.name == "REDIS_URL" {
             let more: Vec<_> =
@@ -265,7 +265,8 @@ fn ledger_store(
     sources: &Sources,
     lock: &Setting<StoreUrl>,
 ) -> Result<Setting<StoreUrl>, ConfigError> {
-    let found = sources.flag_or(FLAG_LEDGER, flags.ledger_url.as_deref(), "BIDLOCK_LEDGER_URL");
+    let flag = flags.ledger_url.as_ref().map(UrlText::expose);
+    let found = sources.flag_or(FLAG_LEDGER, flag, "BIDLOCK_LEDGER_URL");
     if let Some(found) = found {
         return read(&found, StoreUrl::ledger);
     }

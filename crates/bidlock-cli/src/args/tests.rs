@@ -171,3 +171,34 @@ fn an_operator_gives_one_outcome_and_a_reason() {
     };
     assert_eq!((resolve.placed.as_deref(), resolve.because.as_str()), (Some("R"), "x"));
 }
+
+#[test]
+fn a_password_on_the_command_line_is_in_no_debug_output() {
+    let read = read("--url redis://u:s3cret@h --ledger-url postgres://u:s3cret@h/db health");
+    let shown = format!("{read:?}");
+    assert!(shown.contains("redis://u:***@h") && !shown.contains("s3cret"), "{shown}");
+}
+
+#[test]
+fn what_is_cleaned_up_has_a_reason() {
+    for line in ["cleanup --yes", "cleanup --because x", "cleanup --yes --because="] {
+        assert_eq!(try_read(line).unwrap_err().exit_code(), 2, "{line}");
+    }
+    assert!(try_read("cleanup").is_ok() && try_read("cleanup --yes --because x").is_ok());
+}
+
+#[test]
+fn a_doctor_judges_by_a_ttl_and_a_bench_is_bounded() {
+    let Command::Doctor(doctor) = read("doctor --strict --ttl 30s").command else {
+        panic!("another command");
+    };
+    assert_eq!((doctor.ttl, doctor.strict, doctor.acl), (Duration::from_secs(30), true, false));
+    for line in ["doctor --ttl 0", "doctor --ttl 25h", "doctor --acl --strict", "bench --tasks 0"] {
+        assert_eq!(try_read(line).unwrap_err().exit_code(), 2, "{line}");
+    }
+    let Command::Bench(bench) = read("bench --seconds 60 --tasks 1000").command else {
+        panic!("another command");
+    };
+    assert_eq!((bench.seconds, bench.tasks), (60, 1_000));
+    assert!(try_read("bench --seconds 61").is_err() && try_read("bench --tasks 1001").is_err());
+}

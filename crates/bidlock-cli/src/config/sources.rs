@@ -34,8 +34,9 @@ impl Display for Origin {
     }
 }
 
-/// What surrounds the process, handed in so that tests need not change it.
-#[derive(Debug, Clone, Default)]
+/// What surrounds the process, handed in so that tests need not change it. It may hold passwords,
+/// so it has no Debug.
+#[derive(Clone, Default)]
 pub(crate) struct Environment {
     /// The variables.
     pub(crate) variables: HashMap<OsString, OsString>,
@@ -58,8 +59,8 @@ impl Environment {
     }
 }
 
-/// A value, and the variable that has it.
-#[derive(Debug, Clone)]
+/// A value, which may be a password, and the variable that has it.
+#[derive(Clone)]
 pub(super) struct Found {
     pub(super) name: &'static str,
     pub(super) text: String,
@@ -79,7 +80,6 @@ impl Found {
 }
 
 /// The environment, with the file of settings behind it.
-#[derive(Debug)]
 pub(super) struct Sources<'a> {
     environment: &'a Environment,
     file: Option<(PathBuf, HashMap<String, String>)>,
