@@ -373,19 +373,16 @@ impl Browse for Memory {
         let state = lock(&self.state);
         let now = self.clock.now();
         let from = query.after.clone().map_or(Bound::Unbounded, Bound::Excluded);
-        let page = state
-            .locks
-            .range((from, Bound::Unbounded))
+        let after = state.locks.range((from, Bound::Unbounded));
+        let page = after
             .filter(|(key, _)| key.prefix() == query.prefix.as_str())
             .filter_map(|(key, lock)| lock.info(key, now))
-            .take(query.limit.min(limits::PAGE_MAX) as usize)
-            .collect();
-        Ok(page)
+            .take(query.limit.min(limits::PAGE_MAX) as usize);
+        Ok(page.collect())
     }
 
     async fn inspect(&self, key: &Key) -> Result<Option<LockInfo>> {
-        let state = lock(&self.state);
-        Ok(state.locks.get(key).and_then(|lock| lock.info(key, self.clock.now())))
+        Ok(lock(&self.state).locks.get(key).and_then(|lock| lock.info(key, self.clock.now())))
     }
 }
 

@@ -62,10 +62,10 @@ pub(crate) async fn scan(core: &Core, pattern: &str) -> Result<BTreeSet<String>>
 
 /// Looks at several locks at once; what is no lock is left out.
 async fn look(core: &Core, keys: &[Key]) -> Result<Vec<Option<LockInfo>>> {
-    let mut looks: Vec<_> = keys.iter().map(|key| Box::pin(inspect(core, key))).collect();
-    let mut locks = Vec::with_capacity(looks.len());
+    let mut asked: Vec<_> = keys.iter().map(|key| Box::pin(inspect(core, key))).collect();
+    let mut locks = Vec::with_capacity(asked.len());
     // All are sent before the first is answered.
-    let mut answers = crate::join::all(&mut looks).await;
+    let mut answers = crate::join::all(&mut asked).await;
     for answer in answers.drain(..) {
         locks.push(match answer {
             Err(BackendError::Refused { reason: Refusal::WrongType(_), .. }) => None,

@@ -115,15 +115,16 @@ impl Core {
     ) -> Result<Reply, BackendError> {
         let deadline = deadline + GRACE;
         let count = [b'0' + u8::try_from(order.len()).unwrap_or_default()];
-        let mut args: Vec<&[u8]> = Vec::with_capacity(3 + order.len() + argv.len());
-        args.extend([b"EVALSHA".as_slice(), script.sha.as_bytes(), &count]);
-        args.extend(order.iter().map(|n| names.get(*n)));
-        args.extend_from_slice(argv);
-        let reply = self.wire.call(deadline, &args).await.map_err(|failed| about.failed(failed))?;
+        let mut words: Vec<&[u8]> = Vec::with_capacity(3 + order.len() + argv.len());
+        words.extend([b"EVALSHA".as_slice(), script.sha.as_bytes(), &count]);
+        words.extend(order.iter().map(|n| names.get(*n)));
+        words.extend_from_slice(argv);
+        let reply =
+            self.wire.call(deadline, &words).await.map_err(|failed| about.failed(failed))?;
         let reply = match &reply.value {
             Value::Error(text) if failure::is_no_script(text) => {
-                (args[0], args[1]) = (b"EVAL", script.text.as_bytes());
-                self.wire.call(deadline, &args).await.map_err(|failed| about.failed(failed))?
+                (words[0], words[1]) = (b"EVAL", script.text.as_bytes());
+                self.wire.call(deadline, &words).await.map_err(|failed| about.failed(failed))?
             }
             _ => reply,
         };

@@ -67,7 +67,7 @@ pub(crate) struct Driver {
 impl Drop for Driver {
     /// Whoever still calls is told that nobody drives the connection any more.
     fn drop(&mut self) {
-        self.wire.down(Failed::NotSent("the background thread ended".into()));
+        self.wire.down(&Failed::NotSent("the background thread ended".into()));
         self.wire.close();
     }
 }
@@ -89,11 +89,11 @@ impl Driver {
                     backoff.reset();
                     let cause = self.serve(&hears, &mut scratch).await;
                     tracing::debug!(%cause, "disconnected");
-                    self.wire.down(Failed::NotSent(cause));
+                    self.wire.down(&Failed::NotSent(cause));
                     // At once: most often the server has only dropped this connection.
                     continue;
                 }
-                Err(why) => self.wire.down(why),
+                Err(why) => self.wire.down(&why),
             }
             let mut status = self.wire.status();
             let pause = self.clock.now() + backoff.pause(&*self.rng);

@@ -102,6 +102,13 @@ mod tests {
 
     #[test]
     fn error_texts_of_all_servers_are_sorted() {
+        const AT: &str = "@user_script";
+        const IN_62: &str = "ERR Error running script (call to f_87): @user_script:1:";
+        const CANNOT_RUN: &str = "The user executing the script can't run this command";
+        const NO_RIGHT: &str = "User u has no permissions to run the 'del' command";
+        const NO_KEY: &str = "No permissions to access a key";
+        const WRONG_TYPE: &str =
+            "WRONGTYPE Operation against a key holding the wrong kind of value";
         type Kind = fn(&Refusal) -> bool;
         let permission: Kind = |r| matches!(r, Refusal::Permission(_));
         let read_only: Kind = |r| matches!(r, Refusal::ReadOnly(_));
@@ -114,43 +121,19 @@ mod tests {
             ("ERR invalid password", permission),
             ("NOAUTH Authentication required.", permission),
             ("NOPERM User u has no permissions to run the 'subscribe' command", permission),
-            (
-                "ERR The user executing the script can't run this command or subcommand script: ed03e31af147c0bdcc94038bfe437b5ac36febe2, on @user_script:1.",
-                permission,
-            ),
-            (
-                "ERR ACL failure in script: User u has no permissions to run the 'del' command script: on @user_script:1.",
-                permission,
-            ),
-            (
-                "ERR ACL failure in script: No permissions to access a key script: on @user_script:1.",
-                permission,
-            ),
-            (
-                "ERR Error running script (call to f_bad): @user_script:1: @user_script: 1: The user executing the script can't access at least one of the keys mentioned in the command arguments",
-                permission,
-            ),
+            (&format!("ERR {CANNOT_RUN} script: ed03, on @user_script:1."), permission),
+            (&format!("ERR ACL failure in script: {NO_RIGHT} script: on {AT}:1."), permission),
+            (&format!("ERR ACL failure in script: {NO_KEY} script: on {AT}:1."), permission),
+            (&format!("{IN_62} @user_script: 1: {CANNOT_RUN}"), permission),
             ("READONLY You can't write against a read only replica.", read_only),
-            (
-                "ERR Error running script (call to f_bad): @user_script:9: @user_script: 9: -READONLY You can't write against a read only replica.",
-                read_only,
-            ),
+            (&format!("{IN_62} @user_script: 9: -READONLY You can't write"), read_only),
             ("OOM command not allowed when used memory > 'maxmemory'.", full),
-            (
-                "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist",
-                full,
-            ),
+            ("MISCONF Redis is configured to save RDB snapshots, but it's unable to", full),
             ("LOADING Redis is loading the dataset in memory", not_ready),
             ("BUSY Valkey is busy running a script.", not_ready),
             ("NOREPLICAS Not enough good replicas to write.", not_ready),
-            (
-                "WRONGTYPE Operation against a key holding the wrong kind of value script: 8768, on @user_script:128.",
-                wrong_type,
-            ),
-            (
-                "ERR Error running script (call to f_87): @user_script:128: WRONGTYPE Operation against a key holding the wrong kind of value",
-                wrong_type,
-            ),
+            (&format!("{WRONG_TYPE} script: 8768, on @user_script:128."), wrong_type),
+            (&format!("{IN_62} {WRONG_TYPE}"), wrong_type),
             ("ERR syntax error", other),
             ("BUSYGROUP something else", other),
         ] {

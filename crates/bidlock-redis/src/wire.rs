@@ -1,18 +1,20 @@
 //! One connection that everything shares: commands go out in the order of their calls, answers
 //! come back in the same order, and what piles up in between is sent and read together.
 
+mod state;
+
 use std::collections::VecDeque;
 use std::fmt::Debug;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bidlock_core::{Clock, Moment, Refusal};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{oneshot, watch};
 
-use crate::resp::{self, Malformed, Value};
+use crate::resp::{self, Value};
+use state::{Pending, State};
 
 /// A way to a server: bytes in, bytes out.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -83,37 +85,6 @@ impl Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Link").field("ears", &self.ears.is_some()).finish_non_exhaustive()
     }
-}
-
-#[derive(Debug)]
-struct State {
-    link: Option<Link>,
-    pending: VecDeque<Pending>,
-    /// What is to be sent; the first `sent` bytes of it are.
-    out: Vec<u8>,
-    sent: usize,
-    /// How many bytes came before `out`, to know which calls were never sent.
-    gone: u64,
-    driver: Waker,
-    /// Whether the driver has been told that there is something to send.
-    told: bool,
-    /// When the driver wakes by itself.
-    armed: Option<Moment>,
-    /// Whether that is too late for something that came since.
-    rearm: bool,
-    /// Somebody waits for news: silence is tested.
-    listens: bool,
-    heard: Moment,
-}
-
-#[derive(Debug)]
-struct Pending {
-    /// Empty once the call was given up; its answer is thrown away.
-    answer: Option<oneshot::Sender<Result<Reply, Failed>>>,
-    deadline: Moment,
-    sent: Moment,
-    /// The number of its first byte.
-    starts: u64,
 }
 
 /// Why the driver is needed.
@@ -257,7 +228,7 @@ impl Wire {
     }
 
     /// Gives a connection up, and tells everybody who waits for an answer on it.
-    pub(crate) fn down(&self, why: Failed) {
+    pub(crate) fn down(&self, why: &Failed) {
         let lost = self.lock().cut();
         let now = self.clock.now();
         self.status.send_if_modified(|status| {
@@ -269,7 +240,7 @@ impl Wire {
             *status = Status::Down { since, why: why.clone() };
             true
         });
-        let cause = match &why {
+        let cause = match why {
             Failed::NotSent(cause) | Failed::Lost(cause) => Arc::clone(cause),
             Failed::Refused(refusal) => refusal.to_string().into(),
         };
@@ -341,9 +312,7 @@ impl Wire {
         let (broken, timer, received) = {
             let mut state = self.lock();
             state.told = false;
-            if !state.driver.will_wake(context.waker()) {
-                state.driver = context.waker().clone();
-            }
+            state.driver.clone_from(context.waker());
             let received = self.clock.now();
             let broken = state
                 .flush(context)
@@ -367,120 +336,4 @@ impl Wire {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-type Answer = oneshot::Sender<Result<Reply, Failed>>;
-
-impl State {
-    /// Writes as much as the stream takes; it wakes the context's task when it takes more.
-    fn flush(&mut self, context: &mut Context<'_>) -> Result<(), Cause> {
-        let Some(link) = &mut self.link else { return Ok(()) };
-        let mut stream = Pin::new(&mut link.stream);
-        while self.sent < self.out.len() {
-            match stream.as_mut().poll_write(context, &self.out[self.sent..]) {
-                Poll::Ready(Ok(0)) => return Err("the connection takes nothing more".into()),
-                Poll::Ready(Ok(written)) => self.sent += written,
-                Poll::Ready(Err(error)) => return Err(error.to_string().into()),
-                Poll::Pending => return Ok(()),
-            }
-        }
-        self.gone += self.out.len() as u64;
-        self.sent = 0;
-        self.out.clear();
-        self.out.shrink_to(KEPT);
-        // A stream that encrypts may hold back what was written.
-        match stream.poll_flush(context) {
-            Poll::Ready(Err(error)) => Err(error.to_string().into()),
-            _ => Ok(()),
-        }
-    }
-
-    /// Reads until nothing more is there.
-    fn read(
-        &mut self,
-        context: &mut Context<'_>,
-        scratch: &mut [u8],
-        received: Moment,
-        done: &mut Vec<(Answer, Reply)>,
-        pushes: &mut Vec<Vec<Value>>,
-    ) -> Result<(), Cause> {
-        let Some(link) = &mut self.link else { return Ok(()) };
-        if take_in(&mut link.stream, &mut link.unread, context, scratch)? {
-            self.heard = received;
-        }
-        for value in values(&mut link.unread)? {
-            match value {
-                Value::Push(push) => pushes.push(push),
-                value => {
-                    let Some(pending) = self.pending.pop_front() else {
-                        return Err("the server answers what was not asked".into());
-                    };
-                    if let Some(answer) = pending.answer {
-                        done.push((answer, Reply { value, sent: pending.sent, received }));
-                    }
-                }
-            }
-        }
-        if let Some((stream, unread)) = &mut link.ears {
-            take_in(stream, unread, context, scratch)?;
-            for value in values(unread)? {
-                // Without RESP3 a message is an array like any other.
-                if let Value::List(push) | Value::Push(push) = value {
-                    pushes.push(push);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Drops the connection; returns who waits for answers, and whether their calls were sent.
-    fn cut(&mut self) -> Vec<(Answer, bool)> {
-        self.link = None;
-        let sent_up_to = self.gone + self.sent as u64;
-        let pending = std::mem::take(&mut self.pending);
-        self.gone += self.out.len() as u64;
-        self.sent = 0;
-        self.out = Vec::new();
-        let waiting = pending.into_iter().filter_map(|pending| {
-            pending.answer.map(|answer| (answer, pending.starts < sent_up_to))
-        });
-        waiting.collect()
-    }
-}
-
-/// Reads all there is; tells whether there was anything.
-fn take_in(
-    stream: &mut Box<dyn Stream>,
-    unread: &mut Vec<u8>,
-    context: &mut Context<'_>,
-    scratch: &mut [u8],
-) -> Result<bool, Cause> {
-    let mut any = false;
-    loop {
-        let mut buffer = ReadBuf::new(scratch);
-        match Pin::new(&mut *stream).poll_read(context, &mut buffer) {
-            Poll::Pending => return Ok(any),
-            Poll::Ready(Err(error)) => return Err(error.to_string().into()),
-            Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
-                return Err("the server closed the connection".into());
-            }
-            Poll::Ready(Ok(())) => unread.extend_from_slice(buffer.filled()),
-        }
-        any = true;
-    }
-}
-
-/// Takes whole values from the front.
-fn values(unread: &mut Vec<u8>) -> Result<Vec<Value>, Cause> {
-    let mut values = Vec::new();
-    let mut at = 0;
-    while let Some((value, length)) =
-        resp::decode(&unread[at..]).map_err(|malformed: Malformed| malformed.to_string())?
-    {
-        values.push(value);
-        at += length;
-    }
-    unread.drain(..at);
-    unread.shrink_to(KEPT);
-    Ok(values)
 }

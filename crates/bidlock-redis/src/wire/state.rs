@@ -1,0 +1,159 @@
+//! What goes out and what comes in, behind the one mutex of a connection.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use bidlock_core::Moment;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::sync::oneshot;
+
+use super::{Cause, Failed, KEPT, Link, Reply, Stream};
+use crate::resp::{self, Malformed, Value};
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) link: Option<Link>,
+    pub(super) pending: VecDeque<Pending>,
+    /// What is to be sent; the first `sent` bytes of it are.
+    pub(super) out: Vec<u8>,
+    pub(super) sent: usize,
+    /// How many bytes came before `out`, to know which calls were never sent.
+    pub(super) gone: u64,
+    pub(super) driver: Waker,
+    /// Whether the driver has been told that there is something to send.
+    pub(super) told: bool,
+    /// When the driver wakes by itself.
+    pub(super) armed: Option<Moment>,
+    /// Whether that is too late for something that came since.
+    pub(super) rearm: bool,
+    /// Somebody waits for news: silence is tested.
+    pub(super) listens: bool,
+    pub(super) heard: Moment,
+}
+
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// Empty once the call was given up; its answer is thrown away.
+    pub(super) answer: Option<oneshot::Sender<Result<Reply, Failed>>>,
+    pub(super) deadline: Moment,
+    pub(super) sent: Moment,
+    /// The number of its first byte.
+    pub(super) starts: u64,
+}
+
+pub(super) type Answer = oneshot::Sender<Result<Reply, Failed>>;
+
+impl State {
+    /// Writes as much as the stream takes; it wakes the context's task when it takes more.
+    pub(super) fn flush(&mut self, context: &mut Context<'_>) -> Result<(), Cause> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        let mut stream = Pin::new(&mut link.stream);
+        while self.sent < self.out.len() {
+            match stream.as_mut().poll_write(context, &self.out[self.sent..]) {
+                Poll::Ready(Ok(0)) => return Err("the connection takes nothing more".into()),
+                Poll::Ready(Ok(written)) => self.sent += written,
+                Poll::Ready(Err(error)) => return Err(error.to_string().into()),
+                Poll::Pending => return Ok(()),
+            }
+        }
+        self.gone += self.out.len() as u64;
+        self.sent = 0;
+        self.out.clear();
+        self.out.shrink_to(KEPT);
+        // A stream that encrypts may hold back what was written.
+        match stream.poll_flush(context) {
+            Poll::Ready(Err(error)) => Err(error.to_string().into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads until nothing more is there.
+    pub(super) fn read(
+        &mut self,
+        context: &mut Context<'_>,
+        scratch: &mut [u8],
+        received: Moment,
+        done: &mut Vec<(Answer, Reply)>,
+        pushes: &mut Vec<Vec<Value>>,
+    ) -> Result<(), Cause> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        if take_in(&mut link.stream, &mut link.unread, context, scratch)? {
+            self.heard = received;
+        }
+        for value in values(&mut link.unread)? {
+            match value {
+                Value::Push(push) => pushes.push(push),
+                value => {
+                    let Some(pending) = self.pending.pop_front() else {
+                        return Err("the server answers what was not asked".into());
+                    };
+                    if let Some(answer) = pending.answer {
+                        done.push((answer, Reply { value, sent: pending.sent, received }));
+                    }
+                }
+            }
+        }
+        if let Some((stream, unread)) = &mut link.ears {
+            take_in(stream, unread, context, scratch)?;
+            for value in values(unread)? {
+                // Without RESP3 a message is an array like any other.
+                if let Value::List(push) | Value::Push(push) = value {
+                    pushes.push(push);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops the connection; returns who waits for answers, and whether their calls were sent.
+    pub(super) fn cut(&mut self) -> Vec<(Answer, bool)> {
+        self.link = None;
+        let sent_up_to = self.gone + self.sent as u64;
+        let pending = std::mem::take(&mut self.pending);
+        self.gone += self.out.len() as u64;
+        self.sent = 0;
+        self.out = Vec::new();
+        let waiting = pending.into_iter().filter_map(|pending| {
+            pending.answer.map(|answer| (answer, pending.starts < sent_up_to))
+        });
+        waiting.collect()
+    }
+}
+
+/// Reads all there is; tells whether there was anything.
+fn take_in(
+    stream: &mut Box<dyn Stream>,
+    unread: &mut Vec<u8>,
+    context: &mut Context<'_>,
+    scratch: &mut [u8],
+) -> Result<bool, Cause> {
+    let mut any = false;
+    loop {
+        let mut buffer = ReadBuf::new(scratch);
+        match Pin::new(&mut *stream).poll_read(context, &mut buffer) {
+            Poll::Pending => return Ok(any),
+            Poll::Ready(Err(error)) => return Err(error.to_string().into()),
+            Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                return Err("the server closed the connection".into());
+            }
+            Poll::Ready(Ok(())) => unread.extend_from_slice(buffer.filled()),
+        }
+        any = true;
+    }
+}
+
+/// Takes whole values from the front.
+fn values(unread: &mut Vec<u8>) -> Result<Vec<Value>, Cause> {
+    let mut values = Vec::new();
+    let mut at = 0;
+    while let Some((value, length)) =
+        resp::decode(&unread[at..]).map_err(|malformed: Malformed| malformed.to_string())?
+    {
+        values.push(value);
+        at += length;
+    }
+    unread.drain(..at);
+    unread.shrink_to(KEPT);
+    Ok(values)
+}
