@@ -258,7 +258,10 @@ impl Wire {
         const IDLE: Duration = Duration::from_secs(5);
         let mut state = self.lock();
         let now = self.clock.now();
-        let silence = state.listens.then(|| (state.heard + SILENCE).max(now));
+        // While something is pending its deadline tells; a timer for now would never let the
+        // runtime look whether the answer has come.
+        let quiet = state.listens && state.pending.is_empty();
+        let silence = quiet.then(|| (state.heard + SILENCE).max(now));
         let earliest =
             state.pending.iter().filter(|p| p.answer.is_some()).map(|p| p.deadline).min();
         let at = silence.into_iter().chain(earliest).fold(now + IDLE, Moment::min);
