@@ -2,6 +2,8 @@
 //!
 //! `BIDLOCK_SOAK=1` runs everything at full size.
 
+mod ghosts;
 mod refusals;
+mod replies;
 mod scene;
 mod transient;

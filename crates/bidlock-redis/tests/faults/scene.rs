@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use bidlock::{Error, Lease, Locker};
 use bidlock_core::{
-    AcquireRequest, Attempt, Backend as _, BackendError, Key, LeaseId, Moment, Platform, Prefix,
-    Refusal, RenewRequest, Ttl,
+    AcquireRequest, Attempt, Backend as _, BackendError, Key, LeaseId, Moment, Ownership, Platform,
+    Prefix, Refusal, RenewRequest, Ttl,
 };
 use bidlock_redis::{Config, Redis};
 use bidlock_testkit::servers::{Proxy, Server, ServerKind, ServerOptions, Step};
@@ -128,6 +128,15 @@ impl Scene {
         fired
     }
 
+    /// Swallows the answer to the next request about a key, and closes the connection. No other
+    /// connection may have a request under way: its answer could be the one that is lost.
+    pub(crate) fn lose_next_answer(&self, key: &Key) -> Fired {
+        let proxy = Arc::downgrade(&self.proxy);
+        self.before_next(key, move |_| {
+            proxy.upgrade().expect("the scene is not over").lose_next_reply();
+        })
+    }
+
     pub(crate) fn number(&self, words: &[&str]) -> i64 {
         let text = self.server.text(words);
         text.parse().unwrap_or_else(|_| panic!("{words:?}: {text}"))
@@ -148,6 +157,13 @@ impl Scene {
 
     pub(crate) fn await_queue(&self, key: &Key, length: i64) {
         wait_until("all are queued", SOON, || self.queue(key) == length);
+    }
+
+    /// Waits until so many processes can be reached by messages.
+    pub(crate) fn await_listeners(&self, number: usize) {
+        wait_until("all listen", SOON, || {
+            self.server.text(&["PUBSUB", "CHANNELS", "*"]).lines().count() == number
+        });
     }
 
     /// The last token that was given, and the one under a key.
@@ -233,6 +249,11 @@ impl Client {
         let got = self.acquire(key, &lease, [ttl_ms, 0, 2_000]).await;
         assert!(matches!(got, Ok(Attempt::Granted { .. })), "{got:?}");
         lease
+    }
+
+    pub(crate) async fn release(&self, key: &Key, lease: &LeaseId) {
+        let gave = self.store.release(key, lease).await;
+        assert!(matches!(gave, Ok(Ownership::Ours)), "{gave:?}");
     }
 
     pub(crate) async fn renew(
