@@ -10,21 +10,26 @@ use bidlock::ledger::{AttemptId, Ledger, Outcome, ReserveRequest, StartRequest};
 use bidlock::platform::system;
 use bidlock::{FencingToken, Key, Platform};
 
+use crate::Context;
 use crate::lock::{open, per_second};
-use crate::round::{Bench, Run};
+use crate::round::{self, Bench, Contender, rate};
 
 pub(crate) fn benches() -> Vec<Bench> {
+    let bench = |name, aim, make| {
+        let measures = vec![round::per_second("bids/s", aim)];
+        Bench { name, measures, rounds_max: usize::MAX, make }
+    };
     vec![
-        Bench { name: "ledger/1-bidder", aim: None, make: || pair(1) },
-        Bench { name: "ledger/16-bidders", aim: Some(0.8), make: || pair(16) },
+        bench("ledger/1-bidder", None, |_: &Context| pair(1)),
+        bench("ledger/16-bidders", Some(0.8), |_| pair(16)),
     ]
 }
 
-fn pair(bidders: usize) -> Result<(Run, Run)> {
-    Ok((bare()?, ledger(bidders)?))
+fn pair(bidders: usize) -> Result<Vec<Contender>> {
+    Ok(vec![bare()?, ledger(bidders)?])
 }
 
-fn bare() -> Result<Run> {
+fn bare() -> Result<Contender> {
     let folder = tempfile::tempdir()?;
     let connection = open(&folder.path().join("bare.db"), "full")?;
     connection.execute_batch(
@@ -32,7 +37,7 @@ fn bare() -> Result<Run> {
     )?;
     let platform = system()?;
     let mut next = 0_u64;
-    Ok(Box::new(move |length| {
+    Ok(rate("bare rusqlite", move |length| {
         let _folder = &folder;
         let mut reserve =
             connection.prepare_cached("INSERT INTO bids VALUES (?1, ?2, 'reserved')")?;
@@ -49,13 +54,13 @@ fn bare() -> Result<Run> {
     }))
 }
 
-fn ledger(bidders: usize) -> Result<Run> {
+fn ledger(bidders: usize) -> Result<Contender> {
     let folder = tempfile::tempdir()?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let platform = system()?;
     let ledger = Ledger::open_sqlite(&folder.path().join("ledger.db"), &platform)?;
     let mut round = 0_u64;
-    Ok(Box::new(move |length| {
+    Ok(rate("bidlock", move |length| {
         let _folder = &folder;
         round += 1;
         let local = tokio::task::LocalSet::new();

@@ -13,24 +13,29 @@ use bidlock_sqlite::{Durability, Sqlite};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::round::{Bench, Run};
+use crate::Context;
+use crate::round::{self, Bench, Contender, rate};
 
 pub(crate) fn benches() -> Vec<Bench> {
+    let bench = |name, aim, make| {
+        let measures = vec![round::per_second("cycles/s", Some(aim))];
+        Bench { name, measures, rounds_max: usize::MAX, make }
+    };
     vec![
-        Bench { name: "lock/1-task", aim: Some(0.5), make: || pair(1, "normal") },
-        Bench { name: "lock/100-tasks", aim: Some(0.8), make: || pair(100, "normal") },
-        Bench { name: "lock/1-task/full", aim: Some(0.8), make: || pair(1, "full") },
-        Bench { name: "lock/100-tasks/full", aim: Some(0.8), make: || pair(100, "full") },
+        bench("lock/1-task", 0.5, |_: &Context| pair(1, "normal")),
+        bench("lock/100-tasks", 0.8, |_| pair(100, "normal")),
+        bench("lock/1-task/full", 0.8, |_| pair(1, "full")),
+        bench("lock/100-tasks/full", 0.8, |_| pair(100, "full")),
     ]
 }
 
-fn pair(tasks: usize, synchronous: &'static str) -> Result<(Run, Run)> {
-    Ok((bare(synchronous)?, locker(tasks, synchronous)?))
+fn pair(tasks: usize, synchronous: &'static str) -> Result<Vec<Contender>> {
+    Ok(vec![bare(synchronous)?, locker(tasks, synchronous)?])
 }
 
 /// What a row lock of one's own costs: the table of the old kind, statements prepared once, and
 /// no fencing, queue or expiry.
-fn bare(synchronous: &str) -> Result<Run> {
+fn bare(synchronous: &str) -> Result<Contender> {
     let folder = tempfile::tempdir()?;
     let connection = open(&folder.path().join("bare.db"), synchronous)?;
     connection.execute_batch(
@@ -38,7 +43,7 @@ fn bare(synchronous: &str) -> Result<Run> {
     )?;
     let clock = system()?;
     let mut next = 0_u64;
-    Ok(Box::new(move |length| {
+    Ok(rate("bare rusqlite", move |length| {
         let _folder: &TempDir = &folder;
         let mut insert = connection.prepare_cached("INSERT INTO locks VALUES (?1, ?2, ?3)")?;
         let mut delete = connection.prepare_cached("DELETE FROM locks WHERE key = ?1")?;
@@ -79,7 +84,7 @@ pub(crate) fn per_second(
 }
 
 /// Cycles of the real locker, each task on keys of its own.
-fn locker(tasks: usize, synchronous: &'static str) -> Result<Run> {
+fn locker(tasks: usize, synchronous: &'static str) -> Result<Contender> {
     let folder = tempfile::tempdir()?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let path = folder.path().join("locks.db");
@@ -88,7 +93,7 @@ fn locker(tasks: usize, synchronous: &'static str) -> Result<Run> {
         if synchronous == "full" { Durability::PowerCut } else { Durability::Processes };
     let store = Sqlite::open_with(&path, &platform, durability)?;
     let locker = Locker::builder().platform(platform).backend(Arc::new(store))?;
-    Ok(Box::new(move |length| {
+    Ok(rate("bidlock", move |length| {
         let _folder: &TempDir = &folder;
         let local = tokio::task::LocalSet::new();
         local.block_on(&runtime, cycles(&locker, tasks, length))
