@@ -9,6 +9,8 @@ use bidlock_core::{Attempt, Holder, Key, LeaseId, Moment, limits};
 
 /// A lock of a client that tells nobody when it is done is looked at by one process this often.
 const FOREIGN: Duration = Duration::from_millis(100);
+/// While one lease asks, the others of its process rely on it for so long.
+const ASKING: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Default)]
 pub(crate) struct Places {
@@ -20,6 +22,8 @@ pub(crate) struct Places {
 struct Waited {
     places: HashMap<u64, Place>,
     seen: Option<Seen>,
+    /// When a lease began to ask, whose answer has not come.
+    asked: Option<Moment>,
 }
 
 #[derive(Debug)]
@@ -52,19 +56,21 @@ impl Places {
     /// Answers a look from what is known, when the server was asked not long ago and has nothing
     /// new to say: its messages tell of every change.
     pub(crate) fn recent(&self, key: &Key, lease: &LeaseId, now: Moment) -> Option<Attempt> {
-        let keys = self.lock();
-        let waited = keys.get(key)?;
+        let mut keys = self.lock();
+        let waited = keys.get_mut(key)?;
         let place = waited.places.get(&lease.unique()).filter(|place| place.known)?;
         let seen = waited.seen.as_ref()?;
         let fresh = if seen.holder.is_foreign() { FOREIGN } else { limits::LOOK_INTERVAL_MAX };
+        let mut remaining = seen.ends.since(now);
         if now >= seen.ends || now >= seen.at + fresh {
-            return None;
+            let until = waited.asked.map(|asked| asked + ASKING).filter(|until| now < *until);
+            let Some(until) = until else {
+                waited.asked = Some(now);
+                return None;
+            };
+            remaining = until.since(now);
         }
-        Some(Attempt::Held {
-            holder: seen.holder.clone(),
-            remaining: seen.ends.since(now),
-            ahead: place.ahead,
-        })
+        Some(Attempt::Held { holder: seen.holder.clone(), remaining, ahead: place.ahead })
     }
 
     /// Keeps what the server told a lease that waits. Returns the leases whose places the server
@@ -84,6 +90,7 @@ impl Places {
         // A lock without an end is looked at as often as may be.
         let left = if told.remaining.is_zero() { limits::TTL_MAX } else { told.remaining };
         waited.seen = Some(Seen { holder: told.holder.clone(), at: now, ends: now + left });
+        waited.asked = None;
         if !(told.anew && was_known) {
             return Vec::new();
         }
@@ -117,6 +124,7 @@ impl Places {
         let mut keys = self.lock();
         if let Some(waited) = keys.get_mut(key) {
             waited.places.remove(&lease.unique());
+            waited.asked = None;
             if waited.places.is_empty() {
                 keys.remove(key);
             }
@@ -188,6 +196,22 @@ mod tests {
         assert!(places.recent(&key(), &second, at(35)).is_some());
         assert_eq!(places.recent(&key(), &second, at(36)), None, "the key has ended");
         assert_eq!(places.recent(&key(), &third, at(35)), None);
+    }
+
+    #[test]
+    fn one_asks_while_the_others_rely_on_it() {
+        let (places, [first, second]) = (Places::default(), leases());
+        places.told(&key(), &first, &told(300, true), at(0));
+        places.told(&key(), &second, &told(300, true), at(0));
+        assert_eq!(places.recent(&key(), &first, at(30)), None, "it asks");
+        let relied = places.recent(&key(), &second, at(30)).unwrap();
+        let Attempt::Held { remaining, .. } = relied else { panic!("{relied:?}") };
+        assert_eq!(remaining, ASKING, "it looks again if nothing comes of it");
+        assert_eq!(places.recent(&key(), &second, at(31)), None, "nothing came of it");
+        places.leave(&key(), &first);
+        assert_eq!(places.recent(&key(), &second, at(31)), None, "whoever asked has gone");
+        places.told(&key(), &second, &told(300, false), at(31));
+        assert!(places.recent(&key(), &second, at(60)).is_some());
     }
 
     #[test]
