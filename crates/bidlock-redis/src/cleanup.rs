@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use bidlock_core::{Cleanup, Key, Leftover, Op, Prefix, Result};
+use bidlock_core::{BackendError, Cleanup, Key, Leftover, Op, Prefix, Refusal, Result};
 
 use crate::browse::{belongings, scan};
 use crate::core::Core;
@@ -15,27 +15,21 @@ use crate::rights::glob;
 use crate::scripts;
 use crate::store::Redis;
 
-const ENDS: &str = "its holder is told to renew it; it ends in 5 minutes unless that happens";
+/// So many names are looked at before the first is answered.
+const AT_ONCE: usize = 128;
+
+const ENDS: &str = "its holder is told to renew it, which ends it in time; where nobody hears, it \
+                    ends in 24 hours, or at once by `bidlock revoke`";
+const ENDS_LATE: &str = "it ends in 24 hours, when nobody can need it any more";
 const REMOVED: &str = "it is removed";
 
 #[async_trait]
 impl Cleanup for Redis {
     async fn leftovers(&self, prefix: &Prefix) -> Result<Vec<Leftover>> {
         let core = &*self.core;
-        let mut found = Vec::new();
-        for name in scan(core, &format!("{}:*", glob(prefix.as_str()))).await? {
-            found.extend(lock_without_end(core, prefix, &name).await?);
-        }
-        let mut queues = BTreeSet::new();
-        for name in scan(core, &belongings(prefix)).await? {
-            queues.extend(lock_of(&name).map(|key| key.as_str().to_owned()));
-        }
-        for lock in queues {
-            if let Ok(key) = Key::read(&lock) {
-                found.extend(dead_queue(core, &key).await?);
-            }
-        }
-        Ok(found)
+        let mut names = scan(core, &format!("{}:*", glob(prefix.as_str()))).await?;
+        names.extend(scan(core, &belongings(prefix)).await?);
+        leftovers_among(core, prefix, &names).await
     }
 
     async fn remove(&self, leftover: &Leftover) -> Result<bool> {
@@ -44,6 +38,7 @@ impl Cleanup for Redis {
         let about = core.about(Op::Cleanup, Some(&key));
         let what = match leftover.remedy {
             ENDS => "lease",
+            ENDS_LATE => "revoked",
             REMOVED => "queue",
             _ => return Ok(false),
         };
@@ -57,24 +52,62 @@ impl Cleanup for Redis {
     }
 }
 
+/// What is left behind among these names.
+pub(crate) async fn leftovers_among(
+    core: &Core,
+    prefix: &Prefix,
+    names: &BTreeSet<String>,
+) -> Result<Vec<Leftover>> {
+    let (inner, plain): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.starts_with('{'));
+    let mut found = Vec::new();
+    for piece in plain.chunks(AT_ONCE) {
+        let asked = piece.iter().map(|name| Box::pin(lock_without_end(core, prefix, name)));
+        found.extend(of_all(asked.collect()).await?);
+    }
+    // Inside the braces a name may be of another prefix that begins alike.
+    let own = |name: &&String| lock_of(name).filter(|key| key.prefix() == prefix.as_str());
+    let keys: BTreeSet<Key> = inner.iter().filter_map(own).collect();
+    let keys: Vec<Key> = keys.into_iter().collect();
+    for piece in keys.chunks(AT_ONCE) {
+        let asked = piece.iter().map(|key| Box::pin(dead_queue(core, key)));
+        found.extend(of_all(asked.collect()).await?);
+        let asked = piece.iter().map(|key| Box::pin(revoked_without_end(core, key)));
+        found.extend(of_all(asked.collect()).await?);
+    }
+    Ok(found)
+}
+
+async fn of_all<F>(mut looks: Vec<std::pin::Pin<Box<F>>>) -> Result<Vec<Leftover>>
+where
+    F: Future<Output = Result<Option<Leftover>>>,
+{
+    let looked: Result<Vec<_>> = crate::join::all(&mut looks).await.into_iter().collect();
+    Ok(looked?.into_iter().flatten().collect())
+}
+
 async fn lock_without_end(core: &Core, prefix: &Prefix, name: &str) -> Result<Option<Leftover>> {
     let about = core.about(Op::List, None);
     let Ok(key) = Key::parse(prefix, name) else { return Ok(None) };
     if number(core, about, &[b"PTTL", name.as_bytes()]).await? != -1 {
         return Ok(None);
     }
-    let held = core.command(about, core.soon(), &[b"GET", key.as_str().as_bytes()]).await;
-    let (why, remedy) = match held {
-        Ok(reply) => match reply.value.text().map(Holding::read) {
-            Some(Holding { holder, token: Some(_), .. }) => {
-                (format!("a lease of {holder} that has no end"), ENDS)
+    // By the script that shows no lease's secret.
+    let (names, script) = (Names::of(&key), &core.scripts.inspect);
+    let shown = core.run(about, core.soon(), script, &names, &[0, 1], &[]).await;
+    let (why, remedy) = match shown {
+        Ok(reply) => match reply.value.list() {
+            Some([Value::Text(held), left, ..]) if left.int() == Some(-1) => {
+                let Holding { holder, token, .. } = Holding::read(&String::from_utf8_lossy(held));
+                if token.is_some() {
+                    (format!("a lease of {holder} that has no end"), ENDS)
+                } else {
+                    let why = "that has no end: its owner has to delete it";
+                    (format!("a lock of a {holder} {why}"), "")
+                }
             }
-            Some(Holding { holder, .. }) => {
-                (format!("a lock of a {holder} that has no end: its owner has to delete it"), "")
-            }
-            None => return Ok(None),
+            _ => return Ok(None),
         },
-        Err(bidlock_core::BackendError::Refused { .. }) => {
+        Err(BackendError::Refused { reason: Refusal::WrongType(_), .. }) => {
             ("something that is no lock, under the name of one".to_owned(), "")
         }
         Err(failed) => return Err(failed),
@@ -85,7 +118,12 @@ async fn lock_without_end(core: &Core, prefix: &Prefix, name: &str) -> Result<Op
 async fn dead_queue(core: &Core, key: &Key) -> Result<Option<Leftover>> {
     let about = core.about(Op::List, Some(key));
     let names = Names::of(key);
-    let places = core.command(about, core.soon(), &[b"HGETALL", names.get(2)]).await?;
+    let places = core.command(about, core.soon(), &[b"HGETALL", names.get(2)]).await;
+    let places = match places {
+        // It is no queue of ours; whoever looks for foreign types finds it.
+        Err(BackendError::Refused { reason: Refusal::WrongType(_), .. }) => return Ok(None),
+        places => places?,
+    };
     let fields = places.value.list().unwrap_or_default();
     let now = core.command(about, core.soon(), &[b"TIME"]).await?;
     let now = crate::driver::time_of(&now.value).ok_or_else(|| about.odd(&now.value))?;
@@ -93,13 +131,27 @@ async fn dead_queue(core: &Core, key: &Key) -> Result<Option<Leftover>> {
         let client = field[0].text().is_some_and(|name| name.starts_with('@'));
         client && field.get(1).and_then(Value::int).is_some_and(|until| until > now)
     });
-    let waiters = number(core, about, &[b"ZCARD", names.get(1)]).await?;
+    let waiters = match number(core, about, &[b"ZCARD", names.get(1)]).await {
+        Err(BackendError::Refused { reason: Refusal::WrongType(_), .. }) => return Ok(None),
+        waiters => waiters?,
+    };
     if alive || (waiters == 0 && fields.is_empty()) {
         return Ok(None);
     }
     let name = String::from_utf8_lossy(names.get(1)).into_owned();
     let why = format!("a queue of {waiters} in which nobody lives");
     Ok(Some(Leftover { name, why, remedy: REMOVED }))
+}
+
+async fn revoked_without_end(core: &Core, key: &Key) -> Result<Option<Leftover>> {
+    let about = core.about(Op::List, Some(key));
+    let names = Names::of(key);
+    if number(core, about, &[b"PTTL", names.get(4)]).await? != -1 {
+        return Ok(None);
+    }
+    let name = String::from_utf8_lossy(names.get(4)).into_owned();
+    let why = "what is kept of revoked leases, without an end".to_owned();
+    Ok(Some(Leftover { name, why, remedy: ENDS_LATE }))
 }
 
 async fn number(core: &Core, about: About<'_>, args: &[&[u8]]) -> Result<i64> {

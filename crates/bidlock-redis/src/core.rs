@@ -186,8 +186,8 @@ impl Core {
         self.places.leave(key, lease);
         self.listens();
         let about = self.about(Op::Release, Some(key));
-        let (names, whole) = (Names::of(key), lease.expose());
-        let argv = [whole.as_bytes(), self.channels.as_bytes()];
+        let (names, lease) = (Names::of(key), marked(lease));
+        let argv = [lease.as_bytes()];
         let script = &self.scripts.release;
         let reply = self.run(about, self.soon(), script, &names, &[0, 1, 2, 3], &argv).await?;
         match reply.value {
@@ -247,6 +247,11 @@ impl Hears for Core {
             }
         }
     }
+}
+
+/// What the value of a lease's lock begins with.
+pub(crate) fn marked(lease: &LeaseId) -> String {
+    lease.expose() + "#b1;"
 }
 
 /// Why a script will not go past a bound.

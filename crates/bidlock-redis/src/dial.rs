@@ -86,9 +86,9 @@ fn explained(error: io::Error) -> io::Error {
         "the server does not speak TLS on this port"
     } else if text.contains("UnknownIssuer") {
         "the server's certificate is signed by nobody that is trusted: name its CA with ?ca=FILE"
-    } else if text.contains("NotValidForName") {
+    } else if text.contains("not valid for name") {
         "the server's certificate is for another name"
-    } else if text.contains("Expired") {
+    } else if text.contains("expired") {
         "the server's certificate has expired"
     } else if error.kind() == io::ErrorKind::UnexpectedEof {
         "the server closed the connection while TLS was set up"

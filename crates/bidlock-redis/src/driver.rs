@@ -211,6 +211,8 @@ impl Driver {
         talk.send(&[&hello]).await?;
         match talk.value().await? {
             Value::Error(text) if is_unknown(&text) => Ok(None),
+            // Without HELLO, a server that lets nobody in yet says no more than that.
+            Value::Error(text) if password.is_some() && text.starts_with("NOAUTH") => Ok(None),
             Value::Error(text) => Err(Failed::Refused(failure::refusal(&text))),
             Value::List(pairs) => Ok(Some(server_of(&pairs))),
             value => Err(odd("HELLO", &value)),

@@ -9,6 +9,7 @@ mod cleanup;
 mod config;
 mod core;
 mod dial;
+mod doctor;
 mod driver;
 mod failure;
 mod holding;
@@ -25,6 +26,7 @@ mod wire;
 
 pub use config::{BadUrl, Config};
 pub use dial::Connector;
+pub use doctor::Doctor;
 pub use rights::acl;
 pub use scripts::Scripts;
 pub use store::Redis;

@@ -9,7 +9,7 @@ use std::fmt::Debug;
 /// A saboteur, to see that a test notices it:
 /// ```
 /// let scripts = bidlock_redis::Scripts::default();
-/// assert!(scripts.with_fault("local token = next_token()", "local token = 7").is_some());
+/// assert!(scripts.with_fault("last < micros()", "true").is_some());
 /// assert!(scripts.with_fault("no such line", "").is_none());
 /// ```
 #[derive(Debug, Clone)]
@@ -25,10 +25,12 @@ macro_rules! joined {
     ($($file:literal),+) => { concat!($(include_str!(concat!("scripts/", $file, ".lua"))),+) };
 }
 
-const ACQUIRE: &str = joined!("common", "acquire", "hand_over", "pass_on", "acquire_contended");
-const RENEW: &str = joined!("common", "renew");
+/// What a free path needs stands first: whatever follows it costs nothing there.
+const ACQUIRE: &str =
+    joined!("clock", "acquire", "common", "hand_over", "pass_on", "acquire_contended", "enqueue");
+const RENEW: &str = joined!("clock", "renew");
 const RELEASE: &str = joined!("release", "common", "hand_over", "pass_on", "release_contended");
-const REVOKE: &str = joined!("common", "hand_over", "pass_on", "revoke");
+const REVOKE: &str = joined!("clock", "common", "hand_over", "pass_on", "revoke");
 const INSPECT: &str = joined!("inspect");
 /// Tries every command that the scripts call.
 pub(crate) const PROBE: &str = joined!("probe");

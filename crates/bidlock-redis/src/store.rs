@@ -1,6 +1,7 @@
 //! The store itself: each request is one script.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bidlock_core::{
@@ -10,7 +11,7 @@ use bidlock_core::{
 };
 
 use crate::config::Config;
-use crate::core::{Core, Parts, limit, lock};
+use crate::core::{Core, Parts, limit, lock, marked};
 use crate::dial::{Connector, Dialer};
 use crate::driver::{Account, Driver};
 use crate::holding::Holding;
@@ -19,6 +20,9 @@ use crate::places::Told;
 use crate::resp::Value;
 use crate::scripts::Scripts;
 use crate::wire::{Failed, Status};
+
+/// What a server is told of longer waits: a double holds the end of it exactly.
+const WAIT_MAX: Duration = Duration::from_hours(24 * 365);
 
 /// A lock store on one Redis or Valkey primary.
 ///
@@ -92,7 +96,9 @@ impl Redis {
         let first = status.changed().await.map(|()| status.borrow().clone());
         match first {
             Ok(Status::Up) => {}
-            Ok(Status::Down { why, .. }) => return Err(about.failed(why)),
+            Ok(Status::Down { why, .. }) => {
+                return Err(about.failed(crate::rights::named(prefix, why)));
+            }
             Ok(Status::Closed) | Err(_) => {
                 return Err(about.failed(Failed::NotSent("the background thread ended".into())));
             }
@@ -127,10 +133,10 @@ impl Backend for Redis {
         let core = &*self.core;
         let about = core.about(Op::Renew, Some(&request.key));
         let deadline = core.clock.now() + request.within;
-        let (names, lease) = (Names::of(&request.key), request.lease.expose());
+        let (names, lease) = (Names::of(&request.key), marked(&request.lease));
         let ttl = request.ttl.as_millis().to_string();
         for _ in 0..2 {
-            let until = core.server_deadline(deadline).to_string();
+            let until = deadline_text(core.server_deadline(deadline));
             let argv = [lease.as_bytes(), ttl.as_bytes(), until.as_bytes()];
             let script = &core.scripts.renew;
             let order = [0, 1, 2, 3, 4];
@@ -200,31 +206,23 @@ impl Redis {
     async fn ask(&self, request: &AcquireRequest, deadline: Moment) -> Result<Attempt> {
         let core = &*self.core;
         let about = core.about(Op::Acquire, Some(&request.key));
-        let (names, lease) = (Names::of(&request.key), request.lease.expose());
+        let (names, lease) = (Names::of(&request.key), marked(&request.lease));
         let ttl = request.ttl.as_millis().to_string();
-        let wait =
-            request.wait.map_or(-1, |wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
-        // What a double holds exactly, and a server adds to its time.
-        let wait = wait.min(1 << 45).to_string();
+        let wait = request.wait.map(|wait| wait.min(WAIT_MAX).as_millis().to_string());
         let label = request.label.as_ref().map_or("", |label| label.as_str());
+        let tail = format!("{};{label}", core.client);
         for _ in 0..2 {
-            let until = core.server_deadline(deadline).to_string();
-            let argv = [
-                lease.as_bytes(),
-                ttl.as_bytes(),
-                until.as_bytes(),
-                wait.as_bytes(),
-                core.client.as_bytes(),
-                label.as_bytes(),
-                core.channels.as_bytes(),
-            ];
+            let until = deadline_text(core.server_deadline(deadline));
+            let mut argv =
+                vec![lease.as_bytes(), ttl.as_bytes(), until.as_bytes(), tail.as_bytes()];
+            argv.extend(wait.as_ref().map(String::as_bytes));
             let script = &core.scripts.acquire;
             let reply = core.run(about, deadline, script, &names, &[0, 1, 2, 3], &argv).await?;
             let parts = reply.value.list().unwrap_or_default();
             match parts {
-                [Value::Int(1), token, now] => {
-                    let (Some(token), Some(now)) = (token.int(), now.int()) else { break };
-                    core.learn(&reply, now);
+                [Value::Int(1), token, rest @ ..] => {
+                    let Some(token) = token.int() else { break };
+                    core.learn(&reply, rest.first().and_then(Value::int).unwrap_or(token));
                     let token = u64::try_from(token).map_err(|_| about.odd(&reply.value))?;
                     return Ok(Attempt::Granted { token: FencingToken::new(token) });
                 }
@@ -275,7 +273,7 @@ impl Revoke for Redis {
         let about = core.about(Op::Revoke, Some(key));
         let (names, token) = (Names::of(key), token.get().to_string());
         let at_once = if now { b"1" } else { b"0" };
-        let argv = [token.as_bytes(), at_once, core.channels.as_bytes()];
+        let argv = [token.as_bytes(), at_once];
         let script = &core.scripts.revoke;
         let order = [0, 1, 2, 3, 4];
         let reply = core.run(about, core.soon(), script, &names, &order, &argv).await?;
@@ -291,9 +289,14 @@ impl Revoke for Redis {
     }
 }
 
+/// A time of the server as its scripts compare it: 16 digits.
+fn deadline_text(micros: i64) -> String {
+    format!("{:016}", micros.clamp(0, 9_999_999_999_999_999))
+}
+
 /// What is left of a key that ends so many milliseconds from now; zero for one without an end.
-pub(crate) fn left_of(millis: i64) -> std::time::Duration {
-    std::time::Duration::from_millis(u64::try_from(millis).unwrap_or_default())
+pub(crate) fn left_of(millis: i64) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or_default())
 }
 
 pub(crate) fn numbers(value: &Value) -> Vec<i64> {

@@ -1,16 +1,15 @@
--- Stands behind common.lua: who waits, and how they are told. The last argument of every script
--- that hands over is what the channels of clients begin with.
+-- Stands behind common.lua: who waits, and how they are told.
 local function leave(lease)
   redis.call('ZREM', QUEUE, lease)
   redis.call('HDEL', PLACES, lease)
 end
 
-local function place_of(lease) -- window, client, label of a live waiter
+local function place_of(lease) -- window, client, client;label of a live waiter
   local place = redis.call('HGET', PLACES, lease) or ''
-  local deadline, window, client, label = string.match(place, '^(%d+) (%d+) (%x*) (.*)$')
+  local deadline, window, tail, client = string.match(place, '^(%d+) (%d+) ((%x*);.*)$')
   local alive = client and redis.call('HGET', PLACES, '@' .. client)
-  if alive and tonumber(deadline) > now() and tonumber(alive) > now() then
-    return window, client, label
+  if alive and tonumber(deadline) > micros() and tonumber(alive) > micros() then
+    return window, client, tail
   end
 end
 
@@ -27,12 +26,12 @@ local function drop_silent() -- I7: the client that let its window pass does not
   local silent = redis.call('HGET', PLACES, 'window')
   for _, lease in ipairs(silent and redis.call('ZRANGE', QUEUE, 0, -1) or {}) do
     local place = redis.call('HGET', PLACES, lease) or ''
-    if string.match(place, '^%d+ %d+ (%x*)') == silent then leave(lease) end
+    if string.match(place, '^%d+ %d+ (%x*);') == silent then leave(lease) end
   end
   if silent then redis.call('HDEL', PLACES, 'window') end
 end
 
 local function tell(client, kind, lease, rest)
   local news = kind .. ' ' .. LOCK .. ' ' .. lease .. (rest and ' ' .. rest or '')
-  return redis.call('PUBLISH', ARGV[#ARGV] .. client, news)
+  return redis.call('PUBLISH', CHANNELS .. client, news)
 end

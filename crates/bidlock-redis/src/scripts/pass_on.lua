@@ -13,7 +13,7 @@ local function pass_on(own)
   drop_silent()
   local deaf, at, lease = {}, 0, drop_dead()
   while lease do
-    local window, client, label = place_of(lease)
+    local window, client, tail = place_of(lease)
     if window and lease == own then return 'own' end
     if not window then
       leave(lease)
@@ -22,8 +22,9 @@ local function pass_on(own)
     else
       local token = next_token()
       if not token then return 'full' end
-      redis.call('SET', LOCK, value(lease, token, 'g', client, label), 'PX', window)
-      if tell(client, 'g', lease, digits(token) .. ' ' .. digits(now()) .. ' ' .. window) > 0 then
+      local text = digits(token)
+      redis.call('SET', LOCK, lease .. '#b1;' .. text .. ';g;' .. tail, 'PX', window)
+      if tell(client, 'g', lease, text .. ' ' .. digits(micros()) .. ' ' .. window) > 0 then
         leave(lease)
         redis.call('HSET', PLACES, 'window', client)
         redis.call('PEXPIRE', PLACES, PLACE_MS)

@@ -1,4 +1,5 @@
--- Stands behind release.lua and hand_over.lua: somebody waits, or the key is not the lease's.
+-- Stands behind release.lua and pass_on.lua: somebody may wait, or the key is not the lease's.
+local LEASE = string.sub(ARGV[1], 1, -5)
 local left = redis.call('ZREM', QUEUE, LEASE) -- I11
 if left == 1 then redis.call('HDEL', PLACES, LEASE) end
 if ours then
