@@ -116,7 +116,7 @@ async fn redis(
 
 #[cfg(feature = "redis")]
 fn redis_doctor(config: &RedisConfig, prefix: &Prefix, platform: &Platform) -> Arc<dyn Diagnose> {
-    Answers::of(&StoreUrl::Redis(config.clone()), prefix, platform)
+    Arc::new(bidlock_redis::Doctor::new(config, prefix, platform))
 }
 
 #[cfg(not(feature = "redis"))]

@@ -1,5 +1,6 @@
 //! Locks on real Redis and Valkey servers, as users and operators meet them.
 
+mod doctor;
 mod looking;
 mod working;
 
@@ -12,6 +13,8 @@ use crate::{Ran, User, end};
 
 /// The password of every server here. No part of it is ever shown.
 const SECRET: &str = "c4n4ry:p@ss/w?rd#%";
+/// The same, as a URL has it.
+const ESCAPED: &str = "c4n4ry%3Ap%40ss%2Fw%3Frd%23%25";
 /// What would show it, in whatever form.
 const PARTS: [&str; 5] = ["c4n4ry", "p@ss", "p%40ss", "w?rd", "w%3Frd"];
 

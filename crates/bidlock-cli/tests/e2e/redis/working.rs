@@ -5,7 +5,7 @@ use std::fs;
 use bidlock_testkit::servers::{ServerKind, ServerOptions};
 use bidlock_testkit::wait_until;
 
-use super::Fleet;
+use super::{ESCAPED, Fleet};
 use crate::{SOON, end, text};
 
 /// What each bot of a fleet says: the ledger of these tests is on this machine only.
@@ -55,16 +55,15 @@ fn a_ledger_of_this_machine_must_be_meant_before_anything_is_contacted() {
 fn every_way_to_a_server_leads_to_the_same_locks() {
     for kind in ServerKind::ALL {
         let fleet = Fleet::with(kind, ServerOptions::new().tls(true));
-        let escaped = "c4n4ry%3Ap%40ss%2Fw%3Frd%23%25";
         let (server, files) = (&fleet.server, fleet.server.tls_files());
         let (port, ca) = (server.port(), files.ca.display());
         let tls = format!("127.0.0.1:{}/0?ca={ca}", server.tls_port());
         let ways = [
-            format!("redis://:{escaped}@127.0.0.1:{port}"),
-            format!("valkey://default:{escaped}@localhost:{port}/0"),
-            format!("rediss://:{escaped}@{tls}"),
-            format!("valkeys://default:{escaped}@{tls}"),
-            format!("unix://{}?password={escaped}", server.unix_socket().display()),
+            format!("redis://:{ESCAPED}@127.0.0.1:{port}"),
+            format!("valkey://default:{ESCAPED}@localhost:{port}/0"),
+            format!("rediss://:{ESCAPED}@{tls}"),
+            format!("valkeys://default:{ESCAPED}@{tls}"),
+            format!("unix://{}?password={ESCAPED}", server.unix_socket().display()),
         ];
         assert_eq!(fleet.run(&["acquire", "upwork", "j"]).code, 0, "{kind}");
         for url in &ways {
@@ -76,7 +75,7 @@ fn every_way_to_a_server_leads_to_the_same_locks() {
         let other = fleet.run_at(&format!("{}/1", ways[0]), &["locks"]);
         assert_eq!((other.code, other.stdout.as_str()), (0, ""), "{kind}: {other:?}");
         // A certificate that nobody vouches for is no server's.
-        let unknown = format!("rediss://:{escaped}@127.0.0.1:{}", server.tls_port());
+        let unknown = format!("rediss://:{ESCAPED}@127.0.0.1:{}", server.tls_port());
         let ran = fleet.run_at(&unknown, &["locks"]);
         assert_eq!((ran.code, ran.stdout.as_str()), (69, ""), "{kind}: {ran:?}");
     }
