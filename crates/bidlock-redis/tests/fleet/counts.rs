@@ -4,30 +4,16 @@ use std::time::Duration;
 
 use bidlock::{Label, Lease, Locker, Wait};
 use bidlock_testkit::Process;
-use bidlock_testkit::servers::{OffsetClock, Server, ServerKind, ServerOptions};
+use bidlock_testkit::servers::{OffsetClock, ServerKind, ServerOptions};
 use tokio::task::JoinSet;
 
 use crate::kit::{
     Fleet, all_end, calls, figure, key, leap, leaping, locker, millis, now, queue, queued, rest,
-    run, size, sleep, ttl,
+    run, size, sleep, teach, ttl,
 };
 use crate::servers;
 
 servers!(a_hand_over_takes_two_calls, waiters_send_nothing_while_nothing_changes);
-
-/// Teaches a server all scripts, so that nothing is sent twice; returns how many calls a process
-/// makes when it connects.
-fn teach(server: &Server) -> u64 {
-    run(async {
-        server.reset_stats();
-        let locker = locker(&server.url()).await;
-        let connecting = calls(server);
-        let lease = locker.acquire(&key(0)).await.expect("it is free");
-        lease.renew().await.expect("it is renewed");
-        lease.release().await.expect("it is released");
-        connecting
-    })
-}
 
 fn crowd(fleet: &Fleet, processes: u64, tasks: u64, hold_ms: u64) -> Vec<Process> {
     let play = |_| fleet.play("crowd", &[1, tasks / processes, 300_000, 60_000, hold_ms]);

@@ -90,6 +90,20 @@ pub fn calls(server: &Server) -> u64 {
     ["eval", "evalsha"].into_iter().filter_map(|name| stats.get(name)).sum()
 }
 
+/// Teaches a server all scripts, so that nothing is sent twice; returns how many calls a process
+/// makes when it connects.
+pub fn teach(server: &Server) -> u64 {
+    run(async {
+        server.reset_stats();
+        let locker = locker(&server.url()).await;
+        let connecting = calls(server);
+        let lease = locker.acquire(&key(0)).await.expect("it is free");
+        lease.renew().await.expect("it is renewed");
+        lease.release().await.expect("it is released");
+        connecting
+    })
+}
+
 pub fn waiters(key: &Key) -> String {
     format!("{{{}}}:waiters", key.as_str())
 }

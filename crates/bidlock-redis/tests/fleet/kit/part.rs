@@ -82,6 +82,11 @@ impl Fleet {
         fs::write(self.folder().join(sign), "").expect("a file can be made");
     }
 
+    /// How often a lease was entered or left so far.
+    pub fn lines(&self) -> u64 {
+        log::lines(self.folder())
+    }
+
     /// Waits until so many leases were entered and left.
     pub fn wait_for_cycles(&self, number: usize, processes: &mut [Process]) {
         wait_until(&format!("{number} cycles"), SOON, || {
@@ -90,7 +95,7 @@ impl Fleet {
                 let good = ended.is_none_or(|status| status.success());
                 assert!(good, "{}{}", process.stdout(), process.stderr());
             }
-            log::lines(self.folder()) >= 2 * number as u64
+            self.lines() >= 2 * number as u64
         });
     }
 
