@@ -64,7 +64,7 @@ impl Core {
         // 48 bits: two clients that shared a channel would hear of each other's leases.
         let client = format!("{:012x}", parts.rng.next_u64() >> 16);
         Arc::new_cyclic(|myself| Self {
-            wire: Arc::new(Wire::new(Arc::clone(&parts.clock))),
+            wire: Wire::new(Arc::clone(&parts.clock)),
             clock: parts.clock,
             spawn: parts.spawn,
             endpoint: parts.endpoint,

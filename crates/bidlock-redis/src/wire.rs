@@ -1,20 +1,23 @@
 //! One connection that everything shares: commands go out in the order of their calls, answers
 //! come back in the same order, and what piles up in between is sent and read together.
 
+mod desk;
 mod state;
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bidlock_core::{Clock, Moment, Refusal};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use crate::resp::{self, Value};
-use state::{Pending, State};
+use desk::Desk;
+use state::{Answered, Pending, State};
 
 /// A way to a server: bytes in, bytes out.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -70,6 +73,7 @@ pub(crate) struct Wire {
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
     status: watch::Sender<Status>,
+    myself: Weak<Self>,
 }
 
 /// The streams of one connection.
@@ -100,7 +104,7 @@ pub(crate) enum Wakeup {
 }
 
 impl Wire {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
         let now = clock.now();
         let state = State {
             link: None,
@@ -114,10 +118,12 @@ impl Wire {
             rearm: false,
             listens: false,
             heard: now,
+            desks: Vec::new(),
         };
         let why = Failed::NotSent("not connected yet".into());
         let status = watch::Sender::new(Status::Down { since: now, why });
-        Self { clock, state: Mutex::new(state), status }
+        let state = Mutex::new(state);
+        Arc::new_cyclic(|myself| Self { clock, state, status, myself: Weak::clone(myself) })
     }
 
     /// Sends a command and waits for its answer, up to a moment.
@@ -153,7 +159,7 @@ impl Wire {
     }
 
     /// Hands a command over to be sent; nothing while there is no connection. A command that
-    /// comes alone is sent on the spot, others together by the driver.
+    /// comes alone is sent on the spot, others together.
     fn submit(
         &self,
         deadline: Moment,
@@ -166,23 +172,41 @@ impl Wire {
         let alone = state.pending.is_empty() && state.out.is_empty();
         let starts = state.gone + state.out.len() as u64;
         resp::encode(&mut state.out, args);
-        let answer = Some(answer);
-        state.pending.push_back(Pending { answer, deadline, sent: now, starts });
-        state.rearm |= state.armed.is_none_or(|armed| deadline < armed);
-        let mut rings = state.rearm;
+        let (desk, rings_desk) = match Handle::try_current() {
+            Ok(runtime) => state.desk(&runtime, alone, &self.myself),
+            Err(_) => (None, false),
+        };
+        let rearms = state.armed.is_none_or(|armed| deadline < armed);
+        state.rearm |= rearms;
+        let mut wakes_driver = rearms;
+        let driver = state.driver.clone();
         if alone {
-            let driver = state.driver.clone();
-            rings |= state.flush(&mut Context::from_waker(&driver)).is_err();
-        } else if !state.told {
+            wakes_driver |= state.flush(&mut Context::from_waker(&driver)).is_err();
+        } else if desk.is_none() && !state.told {
             state.told = true;
-            rings = true;
+            wakes_driver = true;
         }
-        if rings {
-            let driver = state.driver.clone();
-            drop(state);
+        let bell = desk.clone().filter(|_| rings_desk);
+        let answer = Some(answer);
+        state.pending.push_back(Pending { answer, deadline, sent: now, starts, desk });
+        drop(state);
+        if let Some(desk) = bell {
+            desk.ring();
+        }
+        if wakes_driver {
             driver.wake();
         }
         Some(answered)
+    }
+
+    /// Sends what is to be sent.
+    fn flush(&self) {
+        let mut state = self.lock();
+        let driver = state.driver.clone();
+        if state.flush(&mut Context::from_waker(&driver)).is_err() {
+            // It will find out by itself.
+            driver.wake();
+        }
     }
 
     /// Whether somebody waits for news, so that a dead connection has to be found out.
@@ -322,10 +346,7 @@ impl Wire {
                 .and_then(|()| state.read(context, scratch, received, &mut done, &mut pushes));
             (broken.err(), state.rearm, received)
         };
-        for (answer, reply) in done {
-            // Whoever asked may have gone.
-            drop(answer.send(Ok(reply)));
-        }
+        hand_over(done);
         if !pushes.is_empty() {
             return Poll::Ready(Wakeup::Pushes(pushes, received));
         }
@@ -338,5 +359,31 @@ impl Wire {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Brings answers to those who wait for them: one at once, several through the desks of their
+/// runtimes.
+fn hand_over(done: Vec<Answered>) {
+    let several = done.len() > 1;
+    let mut rung: Vec<Arc<Desk>> = Vec::new();
+    for Answered { answer, reply, desk } in done {
+        let left = match desk.filter(|_| several) {
+            None => Some((answer, reply)),
+            Some(desk) => {
+                let left = desk.take(answer, reply);
+                if left.is_none() && !rung.iter().any(|other| Arc::ptr_eq(other, &desk)) {
+                    rung.push(desk);
+                }
+                left
+            }
+        };
+        if let Some((answer, reply)) = left {
+            // Whoever asked may have gone.
+            drop(answer.send(Ok(reply)));
+        }
+    }
+    for desk in rung {
+        desk.ring();
     }
 }

@@ -2,13 +2,16 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bidlock_core::Moment;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::{Cause, Failed, KEPT, Link, Reply, Stream};
+use super::desk::Desk;
+use super::{Cause, Failed, KEPT, Link, Reply, Stream, Wire};
 use crate::resp::{self, Malformed, Value};
 
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub(super) struct State {
     /// Somebody waits for news: silence is tested.
     pub(super) listens: bool,
     pub(super) heard: Moment,
+    /// The desks of the runtimes that call, and whether each knows that there is something to send.
+    pub(super) desks: Vec<(Arc<Desk>, bool)>,
 }
 
 #[derive(Debug)]
@@ -40,11 +45,44 @@ pub(super) struct Pending {
     pub(super) sent: Moment,
     /// The number of its first byte.
     pub(super) starts: u64,
+    /// Through which its answer comes when it comes with others.
+    pub(super) desk: Option<Arc<Desk>>,
 }
 
 pub(super) type Answer = oneshot::Sender<Result<Reply, Failed>>;
 
+/// An answer, whose it is, and through which desk it goes.
+pub(super) struct Answered {
+    pub(super) answer: Answer,
+    pub(super) reply: Reply,
+    pub(super) desk: Option<Arc<Desk>>,
+}
+
 impl State {
+    /// The desk of a runtime, and whether it has to be told of what is to be sent. A runtime that
+    /// has none gets one with its first call that is not `alone`.
+    pub(super) fn desk(
+        &mut self,
+        runtime: &Handle,
+        alone: bool,
+        wire: &Weak<Wire>,
+    ) -> (Option<Arc<Desk>>, bool) {
+        let known = self.desks.iter().position(|(desk, _)| desk.is_of(runtime) && desk.is_open());
+        let at = match known {
+            Some(at) => at,
+            None if alone => return (None, false),
+            None => {
+                self.desks.retain(|(desk, _)| desk.is_open());
+                self.desks.push((Desk::open(runtime, Weak::clone(wire)), false));
+                self.desks.len() - 1
+            }
+        };
+        let (desk, told) = &mut self.desks[at];
+        let rings = !alone && !*told;
+        *told |= rings;
+        (Some(Arc::clone(desk)), rings)
+    }
+
     /// Writes as much as the stream takes; it wakes the context's task when it takes more.
     pub(super) fn flush(&mut self, context: &mut Context<'_>) -> Result<(), Cause> {
         let Some(link) = &mut self.link else { return Ok(()) };
@@ -60,6 +98,9 @@ impl State {
         self.gone += self.out.len() as u64;
         self.sent = 0;
         self.out.clear();
+        for (_, told) in &mut self.desks {
+            *told = false;
+        }
         self.out.shrink_to(KEPT);
         // A stream that encrypts may hold back what was written.
         match stream.poll_flush(context) {
@@ -74,7 +115,7 @@ impl State {
         context: &mut Context<'_>,
         scratch: &mut [u8],
         received: Moment,
-        done: &mut Vec<(Answer, Reply)>,
+        done: &mut Vec<Answered>,
         pushes: &mut Vec<Vec<Value>>,
     ) -> Result<(), Cause> {
         let Some(link) = &mut self.link else { return Ok(()) };
@@ -89,7 +130,8 @@ impl State {
                         return Err("the server answers what was not asked".into());
                     };
                     if let Some(answer) = pending.answer {
-                        done.push((answer, Reply { value, sent: pending.sent, received }));
+                        let reply = Reply { value, sent: pending.sent, received };
+                        done.push(Answered { answer, reply, desk: pending.desk });
                     }
                 }
             }
