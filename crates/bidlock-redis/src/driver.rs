@@ -14,6 +14,11 @@ use crate::wire::{Cause, Failed, KEPT, Link, Stream, Wakeup, Wire};
 
 /// How long dialling and saying hello may take together.
 const HELLO_MAX: Duration = Duration::from_secs(3);
+/// A connection that broke sooner is no sign that the next one will hold.
+const STEADY: Duration = Duration::from_secs(1);
+/// For so long calls wait for a connection: pauses between attempts are short meanwhile.
+const BRIDGED: Duration = Duration::from_secs(1);
+const PAUSE_BRIDGED: Duration = Duration::from_millis(100);
 
 /// What the server said of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +80,7 @@ impl Drop for Driver {
 impl Driver {
     /// Runs until the wire is closed, or nobody hears any more.
     pub(crate) async fn run(self, hears: std::sync::Weak<dyn Hears>) {
-        let mut backoff = Backoff::store();
+        let (mut backoff, mut broke) = (Backoff::store(), self.clock.now());
         let mut scratch = vec![0; KEPT].into_boxed_slice();
         while !self.wire.is_closed() {
             match self.dial().await {
@@ -86,19 +91,24 @@ impl Driver {
                     self.wire.up(link);
                     hearer.ready();
                     drop(hearer);
-                    backoff.reset();
+                    let up = self.clock.now();
                     let cause = self.serve(&hears, &mut scratch).await;
                     tracing::debug!(%cause, "disconnected");
                     self.wire.down(&Failed::NotSent(cause));
-                    // At once: most often the server has only dropped this connection.
-                    continue;
+                    if self.clock.now().since(up) >= STEADY {
+                        // At once: most often the server has only dropped this connection.
+                        (backoff, broke) = (Backoff::store(), self.clock.now());
+                        continue;
+                    }
                 }
                 Err(why) => self.wire.down(&why),
             }
             let mut status = self.wire.status();
-            let pause = self.clock.now() + backoff.pause(&*self.rng);
+            let (now, pause) = (self.clock.now(), backoff.pause(&*self.rng));
+            let bridged = now.since(broke) < BRIDGED;
+            let until = now + if bridged { pause.min(PAUSE_BRIDGED) } else { pause };
             tokio::select! {
-                () = self.clock.sleep_until(pause) => {}
+                () = self.clock.sleep_until(until) => {}
                 _ = status.wait_for(|_| self.wire.is_closed()) => {}
             }
         }
