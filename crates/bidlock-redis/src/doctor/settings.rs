@@ -155,10 +155,15 @@ fn replication(info: &Info) -> Finding {
     if info.has("min_slaves_good_slaves") {
         let good = info.number("min_slaves_good_slaves");
         let found = format!(
-            "{replicas} {plural}, {good} of them close behind; min-replicas-to-write is set, so a \
-             primary that is cut off stops granting"
+            "{replicas} {plural}, {good} of them close behind, and min-replicas-to-write set"
         );
-        return Finding::good(CHECK, found);
+        // As seen on 6.2.5: SET is refused without replicas, a script that calls it is not.
+        if info.get("redis_version").starts_with("6.") {
+            let why = "before Redis 7 it does not bind scripts, and every grant is one: a primary \
+                       that is cut off goes on granting";
+            return Finding::warning(CHECK, found, why, "move to Redis 7 or later, or to Valkey");
+        }
+        return Finding::good(CHECK, format!("{found}: a primary that is cut off stops granting"));
     }
     if replicas == 0 {
         return Finding::good(CHECK, "no replica: nothing fails over");
