@@ -84,7 +84,11 @@ impl Ledger {
     pub async fn should_bid(&self, key: &Key, freshness: &Freshness) -> Result<Verdict> {
         let now = self.wall();
         check_seen_at(freshness.seen_at, now)?;
-        let open = relabel(Op::ShouldBid, self.store.open_attempt(key, now).await)?;
+        let mut open = relabel(Op::ShouldBid, self.store.open_attempt(key, now).await)?;
+        if open.as_ref().is_some_and(|info| self.is_orphan(info)) {
+            // Whatever it had to say it has said by now, and perhaps after it was read.
+            open = relabel(Op::ShouldBid, self.store.open_attempt(key, now).await)?;
+        }
         let open = open.map(|info| self.as_read(info));
         let verdict = open.and_then(Verdict::of).unwrap_or_else(|| {
             freshness.stale_at(now).map_or(Verdict::Yes, |age| Verdict::Stale { age })
@@ -269,13 +273,9 @@ impl Ledger {
     pub async fn bids(&self, query: &BidQuery) -> Result<Vec<AttemptInfo>> {
         query.check()?;
         let now = self.wall();
-        let mut page = self.store.bids(query, now).await?;
-        if query.state == Some(State::Unknown) {
-            // Those that the store still takes for started are few: one for each submission that
-            // is under way, and what became of its sender only this machine can tell.
-            let started = BidQuery { state: Some(State::Started), ..query.clone() };
-            page.extend(self.store.bids(&started, now).await?);
-            page.sort_by_key(|info| std::cmp::Reverse(info.reserved_at));
+        let mut page = self.page(query, now).await?;
+        if page.iter().any(|info| self.is_orphan(info)) {
+            page = self.page(query, now).await?; // As in `should_bid`.
         }
         let read = page.into_iter().map(|info| self.as_read(info));
         let fits = |info: &AttemptInfo| query.state.is_none_or(|state| state == info.state);
@@ -285,11 +285,29 @@ impl Ledger {
     /// An attempt as everybody reads it: whose sender is known to be gone is in doubt, also before
     /// its send-by (L5). Its command may live on, so nothing may end the doubt any sooner.
     fn as_read(&self, mut info: AttemptInfo) -> AttemptInfo {
-        let gone = || self.platform.processes.liveness(&info.process) == Liveness::Gone;
-        if info.state == State::Started && gone() {
+        if self.is_orphan(&info) {
             info.state = State::Unknown;
         }
         info
+    }
+
+    /// Whether the sender of a started attempt is known to be gone.
+    fn is_orphan(&self, info: &AttemptInfo) -> bool {
+        info.state == State::Started
+            && self.platform.processes.liveness(&info.process) == Liveness::Gone
+    }
+
+    /// A page as the store has it, with those that may turn out to be in doubt.
+    async fn page(&self, query: &BidQuery, now: WallTime) -> Result<Vec<AttemptInfo>> {
+        let mut page = self.store.bids(query, now).await?;
+        if query.state == Some(State::Unknown) {
+            // Those that the store still takes for started are few: one for each submission that
+            // is under way, and what became of its sender only this machine can tell.
+            let started = BidQuery { state: Some(State::Started), ..query.clone() };
+            page.extend(self.store.bids(&started, now).await?);
+            page.sort_by_key(|info| std::cmp::Reverse(info.reserved_at));
+        }
+        Ok(page)
     }
 
     /// Appends an act that happened outside the ledger, such as a revocation, to the audit.
