@@ -17,6 +17,10 @@ pub(crate) fn encode(
     raw: &str,
     bytes_max: usize,
 ) -> Result<String, InvalidValue> {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !ENCODED_ASCII.contains(&char::from(byte));
+    if !raw.is_empty() && raw.len() <= bytes_max && raw.bytes().all(plain) {
+        return Ok(raw.to_owned()); // Most ids: nothing of what follows changes or refuses them.
+    }
     check(what, raw)?;
     let mut encoded = String::with_capacity(raw.len());
     for c in raw.nfc() {
