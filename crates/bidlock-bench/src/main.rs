@@ -18,12 +18,14 @@ use crate::redis::server::{Kind, Server};
 use crate::round::{Bench, Effort, print_head};
 
 const USAGE: &str = "usage: bidlock-bench [--quick] [--json] [--unpinned] \
-                     [--server redis62|redis70|valkey9] [NAME …]";
+                     [--server redis62|redis70|valkey9] [--who NAME] [NAME …]";
 
 /// What the benches share.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) json: bool,
+    /// The only contender that runs, for a profiler to see it alone.
+    pub(crate) who: Option<String>,
     kind: Kind,
     server: OnceCell<Rc<Server>>,
 }
@@ -53,7 +55,7 @@ struct Options {
 
 fn options() -> Result<Options> {
     let (mut quick, mut unpinned, mut json) = (false, false, false);
-    let (mut kind, mut names) = (Kind::Redis70, Vec::new());
+    let (mut kind, mut who, mut names) = (Kind::Redis70, None, Vec::new());
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
@@ -61,11 +63,12 @@ fn options() -> Result<Options> {
             "--unpinned" => unpinned = true,
             "--json" => json = true,
             "--server" => kind = Kind::named(&words.next().context("--server without a name")?)?,
+            "--who" => who = Some(words.next().context("--who without a name")?),
             flag if flag.starts_with('-') => bail!("{flag}: unknown option; {USAGE}"),
             name => names.push(name.to_owned()),
         }
     }
-    let context = Context { json, kind, server: OnceCell::new() };
+    let context = Context { json, who, kind, server: OnceCell::new() };
     Ok(Options { quick, unpinned, names, context })
 }
 

@@ -110,6 +110,10 @@ impl Bench {
     /// a row for each figure of each.
     pub(crate) fn run(&self, context: &Context, effort: Effort) -> Result<()> {
         let mut contenders = (self.make)(context)?;
+        if let Some(who) = &context.who {
+            contenders.retain(|contender| contender.who == who);
+            ensure!(!contenders.is_empty(), "{who}: no contender of that name");
+        }
         let rounds = effort.rounds.min(self.rounds_max);
         if rounds > 1 {
             for contender in &mut contenders {

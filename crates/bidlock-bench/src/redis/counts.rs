@@ -1,6 +1,7 @@
 //! What is counted, not timed: calls and memory.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -19,6 +20,8 @@ const CYCLES: u32 = 1_000;
 const LOCKS: u32 = 100_000;
 /// Tasks that take them.
 const TAKERS: u32 = 100;
+/// How long each of many waiters holds the key.
+const CONFIRMED: Duration = Duration::from_millis(5);
 /// How long the key is held that many wait for.
 const HELD: Duration = Duration::from_secs(3);
 
@@ -124,7 +127,13 @@ async fn waiters(server: &Server, number: u32, held: Duration) -> Result<(f64, f
     let mut running = Vec::new();
     for _ in 0..number {
         let waits = locker.acquire(&key).wait(Wait::Forever);
-        running.push(tokio::spawn(async move { waits.await?.release().await }));
+        let clock = Arc::clone(&locker.platform().clock);
+        running.push(tokio::spawn(async move {
+            let lease = waits.await?;
+            // As long as it takes to confirm a grant that came by message.
+            clock.sleep_until(clock.now() + CONFIRMED).await;
+            lease.release().await
+        }));
     }
     until_waiting(&control, lease.key(), number).await?;
     server.reset_stats()?;

@@ -46,6 +46,11 @@ impl Bare {
             redis::cmd("SCRIPT").arg("LOAD").arg(DELETE_OURS).query_async(&mut connection).await?;
         Ok(Self { connection, release, number: 0 })
     }
+
+    /// A script that finds nothing to do.
+    pub(crate) fn release_nothing(&self) -> redis::Cmd {
+        redis::cmd("EVALSHA").arg(&self.release).arg(1).arg("no such key").arg("").clone()
+    }
 }
 
 impl Lock for Bare {

@@ -19,7 +19,12 @@ use crate::round::{Contender, quantile};
 
 pub(crate) fn contenders(context: &Context) -> Result<Vec<Contender>> {
     let server = context.server()?;
-    Ok(vec![ping(&server)?, hand_written(&server)?, ours(&server)?])
+    Ok(vec![
+        round_trip(&server, "bare PING", |_| redis::cmd("PING"))?,
+        round_trip(&server, "bare script", Bare::release_nothing)?,
+        hand_written(&server)?,
+        ours(&server)?,
+    ])
 }
 
 /// Takes samples for so long: their median and 99th percentile.
@@ -49,18 +54,22 @@ impl Samples {
 }
 
 /// One round trip.
-fn ping(server: &Server) -> Result<Contender> {
+fn round_trip(
+    server: &Server,
+    who: &'static str,
+    command: fn(&Bare) -> redis::Cmd,
+) -> Result<Contender> {
     let samples = Samples::new()?;
     let bare = samples.runtime.block_on(Bare::connect(&server.client()?))?;
     let run = move |length| {
+        let (command, mut connection) = (command(&bare), bare.connection.clone());
         samples.take(length, async |platform| {
-            let mut connection = bare.connection.clone();
             let start = platform.clock.now();
-            let _pong: String = redis::cmd("PING").query_async(&mut connection).await?;
+            command.exec_async(&mut connection).await?;
             Ok(platform.clock.now().since(start))
         })
     };
-    Ok(Contender { who: "bare PING", run: Box::new(run) })
+    Ok(Contender { who, run: Box::new(run) })
 }
 
 /// Passes the key to who waits longest, and tells him: no clocks, no fencing, nobody is ever dead.

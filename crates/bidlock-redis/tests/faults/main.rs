@@ -2,8 +2,15 @@
 //!
 //! `BIDLOCK_SOAK=1` runs everything at full size.
 
+mod chaos;
+mod clocks;
+mod drops;
 mod ghosts;
+mod links;
+mod processes;
 mod refusals;
 mod replies;
+mod resp2;
 mod scene;
 mod transient;
+mod waking;

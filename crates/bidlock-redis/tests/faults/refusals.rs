@@ -69,8 +69,7 @@ impl Fault {
         match self {
             Self::ReadOnly | Self::Busy | Self::LockType => true,
             Self::Full => matches!(step, Step::Acquire | Step::Wait),
-            Self::QueueType => step != Step::Renew,
-            Self::PlacesType => !matches!(step, Step::Renew | Step::Release),
+            Self::QueueType | Self::PlacesType => !matches!(step, Step::Renew | Step::Release),
             Self::CounterType => matches!(step, Step::Acquire | Step::HandOver),
         }
     }

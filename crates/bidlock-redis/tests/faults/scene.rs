@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use bidlock::{Error, Lease, Locker};
 use bidlock_core::{
-    AcquireRequest, Attempt, Backend as _, BackendError, Key, LeaseId, Moment, Ownership, Platform,
-    Prefix, Refusal, RenewRequest, Ttl,
+    AcquireRequest, Attempt, Backend as _, BackendError, Key, LeaseId, Ownership, Platform, Prefix,
+    Refusal, RenewRequest, Ttl,
 };
 use bidlock_redis::{Config, Redis};
 use bidlock_testkit::servers::{Proxy, Server, ServerKind, ServerOptions, Step};
@@ -220,10 +220,6 @@ impl Client {
 
     pub(crate) fn lease(&self) -> LeaseId {
         LeaseId::random("host", 1, &*self.platform.rng)
-    }
-
-    pub(crate) fn now(&self) -> Moment {
-        self.platform.clock.now()
     }
 
     pub(crate) async fn acquire(

@@ -8,9 +8,7 @@ use bidlock_core::Key;
 use bidlock_testkit::servers::{Server, ServerKind, ServerOptions};
 use bidlock_testkit::wait_until;
 
-use crate::scene::{
-    Fired, SOON, Scene, Tokens, key, millis, now, on_every_kind, passes, ttl, within,
-};
+use crate::scene::{Fired, SOON, Scene, Tokens, key, millis, on_every_kind, passes, ttl, within};
 
 const TTL: u64 = 2_000;
 /// A holder whose release was lost is waited for no longer than this.
@@ -228,7 +226,6 @@ async fn confirmed(lease: &Lease) {
 
 fn everybody_gets_through(fault: Fault) {
     on_every_kind(async |kind| {
-        let begun = now();
         let mut storm = Storm::new(kind, fault).await;
         storm.acquire().await;
         storm.wait().await;
@@ -238,7 +235,6 @@ fn everybody_gets_through(fault: Fault) {
         let (first, second) = (&storm.first, &storm.second);
         within("the end", BOUND, async { tokio::join!(first.close(), second.close()) }).await;
         storm.scene.await_nothing_left();
-        println!("{fault:?} on {kind}: {:?}", now() - begun);
     });
 }
 

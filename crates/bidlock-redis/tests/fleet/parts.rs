@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::kit::{Log, Part, SOON, key, locker, millis, run, sleep, ttl};
 
-pub fn play(part: &Part) {
+pub(crate) fn play(part: &Part) {
     match part.name.as_str() {
         "crowd" => crowd(part),
         "holder" => holder(part),
@@ -20,7 +20,7 @@ pub fn play(part: &Part) {
 }
 
 /// Waits until a process that holds keys says so.
-pub fn holds(process: &Process) {
+pub(crate) fn holds(process: &Process) {
     wait_until("it holds", SOON, || process.stdout().contains("held"));
 }
 
@@ -46,7 +46,7 @@ fn crowd(part: &Part) {
 }
 
 /// One lease, from its acquire to its release.
-pub async fn cycle(
+pub(crate) async fn cycle(
     locker: Locker,
     key: Key,
     wait: Wait,

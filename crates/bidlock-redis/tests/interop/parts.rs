@@ -7,7 +7,7 @@ use crate::kit::{Log, Part, SOON, key, locker, millis, run, sleep, ttl};
 
 /// KEYS ROUNDS HOLD-MS: at a sign, takes random keys so many times.
 #[expect(clippy::print_stdout, reason = "the test that started this process reads it")]
-pub fn play(part: &Part) {
+pub(crate) fn play(part: &Part) {
     assert_eq!(part.name, "crowd");
     let (keys, rounds, hold): (u64, usize, u64) = (part.number(0), part.number(1), part.number(2));
     let log = Log::open(&part.folder);

@@ -15,27 +15,27 @@ use super::now;
 const LINE: usize = 160;
 
 #[derive(Debug)]
-pub struct Log(Mutex<File>);
+pub(crate) struct Log(Mutex<File>);
 
 /// When one lease was believed in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interval {
-    pub key: String,
-    pub token: u64,
-    pub lease: String,
-    pub entered: Duration,
-    pub ended: Duration,
-    pub exited: bool,
+pub(crate) struct Interval {
+    pub(crate) key: String,
+    pub(crate) token: u64,
+    pub(crate) lease: String,
+    pub(crate) entered: Duration,
+    pub(crate) ended: Duration,
+    pub(crate) exited: bool,
 }
 
 impl Log {
-    pub fn open(folder: &Path) -> Self {
+    pub(crate) fn open(folder: &Path) -> Self {
         let log = OpenOptions::new().create(true).append(true).open(folder.join("log"));
         Self(Mutex::new(log.expect("the log opens")))
     }
 
     /// Writes that a lease begins, with the end of what is believed; nothing when it is lost.
-    pub fn enter(&self, locker: &Locker, lease: &Lease) -> Option<Duration> {
+    pub(crate) fn enter(&self, locker: &Locker, lease: &Lease) -> Option<Duration> {
         let entered = now(locker);
         let left = lease.check().ok()?;
         let until = (entered + left).since_boot();
@@ -44,7 +44,7 @@ impl Log {
     }
 
     /// Writes that a lease ends, before anything of its release is sent.
-    pub fn exit(&self, locker: &Locker, lease: &Lease, until: Duration) {
+    pub(crate) fn exit(&self, locker: &Locker, lease: &Lease, until: Duration) {
         // Renewed meanwhile, or lost at some moment before the end that was believed first.
         let at = now(locker).since_boot();
         let at = if lease.check().is_ok() { at } else { at.min(until) };
@@ -63,12 +63,12 @@ impl Log {
 }
 
 /// How many lines there are: two for each lease that was entered and left.
-pub fn lines(folder: &Path) -> u64 {
+pub(crate) fn lines(folder: &Path) -> u64 {
     std::fs::metadata(folder.join("log")).map_or(0, |meta| meta.len()) / LINE as u64
 }
 
 /// What the log says, in the order of keys and tokens.
-pub fn intervals(log: &str) -> Vec<Interval> {
+pub(crate) fn intervals(log: &str) -> Vec<Interval> {
     let mut all: BTreeMap<(String, u64), Interval> = BTreeMap::new();
     for line in log.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -96,7 +96,7 @@ pub fn intervals(log: &str) -> Vec<Interval> {
 }
 
 /// Checks that the intervals of each key, in the order of their tokens, follow one another.
-pub fn check(all: &[Interval]) {
+pub(crate) fn check(all: &[Interval]) {
     for pair in all.windows(2) {
         let [before, after] = pair else { continue };
         // I1, I2

@@ -13,61 +13,61 @@ use bidlock::{Clock, Key, Locker, Moment, Platform, Ttl};
 use bidlock_testkit::servers::{OffsetClock, Server};
 use bidlock_testkit::{ThreadSpawn, wait_until};
 
-pub use log::Log;
-pub use part::{Fleet, Part, all_end};
+pub(crate) use log::Log;
+pub(crate) use part::{Fleet, Part, all_end};
 
 /// Nothing here takes longer, unless it never comes.
-pub const SOON: Duration = Duration::from_mins(2);
+pub(crate) const SOON: Duration = Duration::from_mins(2);
 
 /// The size of a test: scaled down, or full.
-pub fn size<T>(scaled: T, full: T) -> T {
+pub(crate) fn size<T>(scaled: T, full: T) -> T {
     if std::env::var_os("BIDLOCK_SOAK").is_some() { full } else { scaled }
 }
 
 /// Says a figure that is recorded by hand.
-pub fn figure(test: &str, what: impl Display) {
+pub(crate) fn figure(test: &str, what: impl Display) {
     println!("{test}: {what}");
 }
 
-pub fn run<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     runtime.expect("a runtime starts").block_on(future)
 }
 
-pub async fn locker(url: &str) -> Locker {
+pub(crate) async fn locker(url: &str) -> Locker {
     Locker::connect(url).await.expect("the server answers")
 }
 
-pub fn key(number: usize) -> Key {
+pub(crate) fn key(number: usize) -> Key {
     Key::new("upwork", &format!("job_{number:06}")).expect("a sound key")
 }
 
-pub fn ttl(length: Duration) -> Ttl {
+pub(crate) fn ttl(length: Duration) -> Ttl {
     Ttl::new(length).expect("a sound TTL")
 }
 
-pub const fn millis(number: u64) -> Duration {
+pub(crate) const fn millis(number: u64) -> Duration {
     Duration::from_millis(number)
 }
 
-pub fn now(locker: &Locker) -> Moment {
+pub(crate) fn now(locker: &Locker) -> Moment {
     locker.platform().clock.now()
 }
 
 /// Lets real time pass for tasks.
-pub async fn sleep(locker: &Locker, time: Duration) {
+pub(crate) async fn sleep(locker: &Locker, time: Duration) {
     let clock = &locker.platform().clock;
     clock.sleep_until(clock.now() + time).await;
 }
 
 /// Lets real time pass for a test that runs nothing else on its thread.
 #[expect(clippy::disallowed_methods, reason = "real servers run in real time")]
-pub fn rest(time: Duration) {
+pub(crate) fn rest(time: Duration) {
     std::thread::sleep(time);
 }
 
 /// A process's own platform, whose time passes by leaps as well.
-pub fn leaping(clock: &OffsetClock) -> Platform {
+pub(crate) fn leaping(clock: &OffsetClock) -> Platform {
     Platform {
         clock: Arc::new(clock.clone()),
         rng: Arc::new(OsRng),
@@ -77,7 +77,7 @@ pub fn leaping(clock: &OffsetClock) -> Platform {
 }
 
 /// Takes the server and all clients of a clock a leap ahead; the server goes first.
-pub async fn leap(server: &Server, clock: &OffsetClock, time: Duration) {
+pub(crate) async fn leap(server: &Server, clock: &OffsetClock, time: Duration) {
     server.step_clock(i64::try_from(time.as_micros()).expect("a short leap"));
     clock.advance(time);
     clock.sleep_until(clock.now() + millis(20)).await;
@@ -85,14 +85,14 @@ pub async fn leap(server: &Server, clock: &OffsetClock, time: Duration) {
 
 /// How many calls the server had of clients for locks: what scripts call themselves is counted
 /// by other names.
-pub fn calls(server: &Server) -> u64 {
+pub(crate) fn calls(server: &Server) -> u64 {
     let stats = server.command_stats();
     ["eval", "evalsha"].into_iter().filter_map(|name| stats.get(name)).sum()
 }
 
 /// Teaches a server all scripts, so that nothing is sent twice; returns how many calls a process
 /// makes when it connects.
-pub fn teach(server: &Server) -> u64 {
+pub(crate) fn teach(server: &Server) -> u64 {
     run(async {
         server.reset_stats();
         let locker = locker(&server.url()).await;
@@ -104,28 +104,28 @@ pub fn teach(server: &Server) -> u64 {
     })
 }
 
-pub fn waiters(key: &Key) -> String {
+pub(crate) fn waiters(key: &Key) -> String {
     format!("{{{}}}:waiters", key.as_str())
 }
 
 /// Who waits for a key, in the order of the server's queue.
-pub fn queue(server: &Server, key: &Key) -> Vec<String> {
+pub(crate) fn queue(server: &Server, key: &Key) -> Vec<String> {
     let all = server.text(&["ZRANGE", &waiters(key), "0", "-1"]);
     all.lines().map(str::to_owned).collect()
 }
 
-pub fn queued(server: &Server, key: &Key, number: usize) {
+pub(crate) fn queued(server: &Server, key: &Key, number: usize) {
     wait_until(&format!("{number} wait"), SOON, || queue(server, key).len() == number);
 }
 
 /// The value below which so many of a hundred lie.
-pub fn percentile(sorted: &[Duration], part: usize) -> Duration {
+pub(crate) fn percentile(sorted: &[Duration], part: usize) -> Duration {
     let at = (sorted.len() * part).div_ceil(100).clamp(1, sorted.len()) - 1;
     sorted[at]
 }
 
 /// Short, as figures are read.
-pub fn spread(lengths: &mut [Duration]) -> String {
+pub(crate) fn spread(lengths: &mut [Duration]) -> String {
     lengths.sort();
     format!(
         "n {}, p50 {:?}, p99 {:?}, most {:?}",
@@ -136,7 +136,7 @@ pub fn spread(lengths: &mut [Duration]) -> String {
     )
 }
 
-/// Runs a test on each server, or scaled down on one of them.
+/// Runs a test on each server.
 #[macro_export]
 macro_rules! servers {
     ($($test:ident),+ $(,)?) => {$(

@@ -21,54 +21,54 @@ const ENTRY: &str = "a_process_plays_its_part";
 
 /// What one process has to play.
 #[derive(Debug)]
-pub struct Part {
-    pub name: String,
-    pub folder: PathBuf,
-    pub url: String,
+pub(crate) struct Part {
+    pub(crate) name: String,
+    pub(crate) folder: PathBuf,
+    pub(crate) url: String,
     words: Vec<String>,
 }
 
 impl Part {
     /// The part of this process, when it was started to play one.
-    pub fn own() -> Option<Self> {
+    pub(crate) fn own() -> Option<Self> {
         let name = env::var(PART).ok()?;
         let text = |name: &str| env::var(name).expect("what the part needs");
         let words = text(WORDS).split_whitespace().map(str::to_owned).collect();
         Some(Self { name, folder: text(FOLDER).into(), url: text(URL), words })
     }
 
-    pub fn number<T: std::str::FromStr>(&self, place: usize) -> T {
+    pub(crate) fn number<T: std::str::FromStr>(&self, place: usize) -> T {
         self.words[place].parse().ok().expect("a number")
     }
 
     /// Waits until the test makes a file of this name.
-    pub fn wait_for(&self, sign: &str) {
+    pub(crate) fn wait_for(&self, sign: &str) {
         wait_until(sign, SOON, || self.folder.join(sign).exists());
     }
 }
 
 /// A server, and the processes that share it and a folder.
 #[derive(Debug)]
-pub struct Fleet {
-    pub server: Server,
+pub(crate) struct Fleet {
+    pub(crate) server: Server,
     folder: TempDir,
 }
 
 impl Fleet {
-    pub fn new(kind: ServerKind) -> Self {
+    pub(crate) fn new(kind: ServerKind) -> Self {
         Self::with(kind, ServerOptions::new())
     }
 
-    pub fn with(kind: ServerKind, options: ServerOptions) -> Self {
+    pub(crate) fn with(kind: ServerKind, options: ServerOptions) -> Self {
         Self { server: Server::start_with(kind, options), folder: temp_dir() }
     }
 
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
     /// Starts a process that plays a part.
-    pub fn play(&self, part: &str, words: &[u64]) -> Process {
+    pub(crate) fn play(&self, part: &str, words: &[u64]) -> Process {
         let words: Vec<String> = words.iter().map(u64::to_string).collect();
         let exe = env::current_exe().expect("the test knows its own file");
         let mut command = Command::new(exe);
@@ -78,17 +78,17 @@ impl Fleet {
     }
 
     /// Gives all processes a sign.
-    pub fn sign(&self, sign: &str) {
+    pub(crate) fn sign(&self, sign: &str) {
         fs::write(self.folder().join(sign), "").expect("a file can be made");
     }
 
     /// How often a lease was entered or left so far.
-    pub fn lines(&self) -> u64 {
+    pub(crate) fn lines(&self) -> u64 {
         log::lines(self.folder())
     }
 
     /// Waits until so many leases were entered and left.
-    pub fn wait_for_cycles(&self, number: usize, processes: &mut [Process]) {
+    pub(crate) fn wait_for_cycles(&self, number: usize, processes: &mut [Process]) {
         wait_until(&format!("{number} cycles"), SOON, || {
             for process in processes.iter_mut() {
                 let ended = process.ended().expect("its state can be read");
@@ -100,7 +100,7 @@ impl Fleet {
     }
 
     /// Who held what when, after no two were found to have held a key at once.
-    pub fn checked(&self) -> Vec<Interval> {
+    pub(crate) fn checked(&self) -> Vec<Interval> {
         let log = fs::read_to_string(self.folder().join("log")).expect("the log can be read");
         let all = log::intervals(&log);
         log::check(&all);
@@ -109,7 +109,7 @@ impl Fleet {
 }
 
 /// Waits until all processes have ended well.
-pub fn all_end(processes: &mut [Process]) {
+pub(crate) fn all_end(processes: &mut [Process]) {
     for process in processes {
         let status = process.wait(SOON);
         assert!(status.success(), "{}{}", process.stdout(), process.stderr());
