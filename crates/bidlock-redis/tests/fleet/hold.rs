@@ -93,7 +93,7 @@ fn a_killed_holder_of_default_settings_keeps_the_key_for_its_ttl_and_no_longer()
 fn a_killed_holders_key_goes_to_a_waiter_within_its_ttl_and_a_second() {
     for kind in ServerKind::ALL {
         let fleet = Fleet::new(kind);
-        let mut holder = fleet.play("holder", &[1, 1_000, 1]);
+        let holder = fleet.play("holder", &[1, 1_000, 1]);
         holds(&holder);
         run(async {
             let locker = locker(&fleet.server.url()).await;

@@ -18,15 +18,13 @@ use bidlock_testkit::servers::ServerKind;
 /// Where the processes of all tests begin.
 #[test]
 fn a_process_plays_its_part() {
-    match kit::Part::own() {
-        Some(part) => parts::play(&part),
-        None => {
-            let fleet = kit::Fleet::new(ServerKind::Redis70);
-            let mut one = fleet.play("holder", &[1, 60_000, 1]);
-            parts::holds(&one);
-            assert_eq!(fleet.server.text(&["EXISTS", kit::key(1).as_str()]), "1");
-            one.kill().expect("it can be killed");
-            one.wait(kit::SOON);
-        }
+    if let Some(part) = kit::Part::own() {
+        return parts::play(&part);
     }
+    let fleet = kit::Fleet::new(ServerKind::Redis70);
+    let mut one = fleet.play("holder", &[1, 60_000, 1]);
+    parts::holds(&one);
+    assert_eq!(fleet.server.text(&["EXISTS", kit::key(1).as_str()]), "1");
+    one.kill().expect("it can be killed");
+    one.wait(kit::SOON);
 }

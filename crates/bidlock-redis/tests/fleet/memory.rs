@@ -35,12 +35,13 @@ fn a_lock_takes_little_memory(kind: ServerKind) {
         let before = fleet.server.used_memory();
         let mut leases = Vec::with_capacity(number);
         for start in (0..number).step_by(100) {
-            let some = (start..start + 100).map(|n| take(n).into_future());
-            let some = JoinSet::from_iter(some).join_all().await;
+            let some: JoinSet<_> = (start..start + 100).map(|n| take(n).into_future()).collect();
+            let some = some.join_all().await;
             leases.extend(some.into_iter().map(|lease| lease.expect("it is free")));
         }
         wait_until("its tables have their size", SOON, || {
-            fleet.server.info("memory", "mem_clients_normal").parse::<u64>().unwrap() < 100_000
+            let clients = fleet.server.info("memory", "mem_clients_normal");
+            clients.parse::<u64>().expect("a number") < 100_000
         });
         let each = (fleet.server.used_memory() - before) / number as u64;
         figure("memory", format!("{kind}: {each} bytes for each of {number} locks"));

@@ -11,14 +11,12 @@ mod ways;
 /// Where the processes of all tests begin.
 #[test]
 fn a_process_plays_its_part() {
-    match kit::Part::own() {
-        Some(part) => parts::play(&part),
-        None => {
-            let fleet = kit::Fleet::new(bidlock_testkit::servers::ServerKind::Redis70);
-            let mut one = fleet.play("crowd", &[1, 3, 1]);
-            fleet.sign("go");
-            kit::all_end(std::slice::from_mut(&mut one));
-            assert!(fleet.checked().len() >= 3);
-        }
+    if let Some(part) = kit::Part::own() {
+        return parts::play(&part);
     }
+    let fleet = kit::Fleet::new(bidlock_testkit::servers::ServerKind::Redis70);
+    let mut one = fleet.play("crowd", &[1, 3, 1]);
+    fleet.sign("go");
+    kit::all_end(std::slice::from_mut(&mut one));
+    assert!(fleet.checked().len() >= 3);
 }

@@ -1,7 +1,6 @@
 //! The parts that processes play.
 
 use bidlock::Wait;
-use bidlock_core::Rng as _;
 
 use crate::kit::{Log, Part, SOON, key, locker, millis, run, sleep, ttl};
 

@@ -4,7 +4,7 @@ use bidlock::{Error, Locker, Wait};
 use bidlock_redis::acl;
 use bidlock_testkit::servers::{Server, ServerKind, ServerOptions};
 
-use crate::kit::{key, millis, run};
+use crate::kit::{key, locker, millis, run};
 use crate::servers;
 
 servers!(a_unix_socket, odd_passwords, an_account, a_database, ipv6, tls, tls_with_certificates);
@@ -78,8 +78,7 @@ fn a_database(kind: ServerKind) {
     run(async {
         let url = |number: u32| format!("redis://127.0.0.1:{}/{number}", server.port());
         works(&url(5)).await;
-        let (five, six) =
-            (Locker::connect(&url(5)).await.unwrap(), Locker::connect(&url(6)).await.unwrap());
+        let (five, six) = (locker(&url(5)).await, locker(&url(6)).await);
         let lease = five.acquire(&key(1)).await.expect("it is free");
         let other = six.acquire(&key(1)).wait(Wait::No).await.expect("it is another database");
         assert!(five.try_acquire(&key(1)).await.expect("it answers").is_none());

@@ -25,6 +25,7 @@ pub(crate) fn size<T>(scaled: T, full: T) -> T {
 }
 
 /// Says a figure that is recorded by hand.
+#[expect(clippy::print_stdout, reason = "figures are read by people")]
 pub(crate) fn figure(test: &str, what: impl Display) {
     println!("{test}: {what}");
 }
