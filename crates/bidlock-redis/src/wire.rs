@@ -282,10 +282,7 @@ impl Wire {
         const IDLE: Duration = Duration::from_secs(5);
         let mut state = self.lock();
         let now = self.clock.now();
-        // While something is pending its deadline tells; a timer for now would never let the
-        // runtime look whether the answer has come.
-        let quiet = state.listens && state.pending.is_empty();
-        let silence = quiet.then(|| (state.heard + SILENCE).max(now));
+        let silence = state.listens.then(|| (state.quiet_since() + SILENCE).max(now));
         let earliest =
             state.pending.iter().filter(|p| p.answer.is_some()).map(|p| p.deadline).min();
         let at = silence.into_iter().chain(earliest).fold(now + IDLE, Moment::min);
@@ -306,7 +303,7 @@ impl Wire {
                 dead |= heard <= pending.sent && now.since(pending.sent) >= DEAD;
                 late.extend(pending.answer.take());
             }
-            let silent = state.listens && state.pending.is_empty() && heard + SILENCE <= now;
+            let silent = state.listens && state.quiet_since() + SILENCE <= now;
             (late, dead, silent)
         };
         for answer in late {

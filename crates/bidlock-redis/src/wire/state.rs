@@ -59,6 +59,11 @@ pub(super) struct Answered {
 }
 
 impl State {
+    /// When something was last said here, by either side: a test of silence counts as well.
+    pub(super) fn quiet_since(&self) -> Moment {
+        self.pending.back().map_or(self.heard, |last| last.sent.max(self.heard))
+    }
+
     /// The desk of a runtime, and whether it has to be told of what is to be sent. A runtime that
     /// has none gets one with its first call that is not `alone`.
     pub(super) fn desk(
