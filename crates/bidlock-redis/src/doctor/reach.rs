@@ -29,12 +29,7 @@ pub(super) async fn open(doctor: &Doctor) -> Result<Line, Finding> {
         Err(Attempt::Late) if config.tls.is_some() && answers_plainly(doctor).await => {
             Err(no_tls(config))
         }
-        Err(Attempt::Late) => Err(Finding::failure(
-            REACH,
-            format!("cannot reach {config}: no answer within {PATIENCE:?}"),
-            WHY,
-            format!("{}; a firewall may drop it, or the address be another's", knock(config)),
-        )),
+        Err(Attempt::Late) => Err(late(doctor).await),
         Err(Attempt::Failed(error)) => {
             let insecure = config.tls.is_some()
                 && error.kind() != io::ErrorKind::ConnectionRefused
@@ -43,6 +38,34 @@ pub(super) async fn open(doctor: &Doctor) -> Result<Line, Finding> {
             Err(if insecure { no_tls(config) } else { explained(config, &error) })
         }
     }
+}
+
+/// Whether it was the name, or the server, that took so long.
+async fn late(doctor: &Doctor) -> Finding {
+    let (config, clock) = (&doctor.config, &doctor.platform.clock);
+    if let Place::Tcp(host, port) = &config.place {
+        let end = clock.sleep_until(clock.now() + PATIENCE);
+        let resolved = tokio::select! {
+            biased;
+            found = tokio::net::lookup_host((host.as_str(), *port)) => found.map(drop),
+            () = end => Err(io::Error::other(format!("no answer within {PATIENCE:?}"))),
+        };
+        if let Err(error) = resolved {
+            return unresolved(config, host, &error);
+        }
+    }
+    Finding::failure(
+        REACH,
+        format!("cannot reach {config}: no answer within {PATIENCE:?}"),
+        WHY,
+        format!("{}; a firewall may drop it, or the address be another's", knock(config)),
+    )
+}
+
+fn unresolved(config: &Config, host: &str, error: &io::Error) -> Finding {
+    let found = format!("cannot reach {config}: the name {host} has no address: {error}");
+    let mend = format!("getent hosts {host} has to show an address: correct the name");
+    Finding::failure(REACH, found, WHY, mend)
 }
 
 /// Why nothing came back on a connection that was there.
@@ -164,9 +187,10 @@ fn explained(config: &Config, error: &io::Error) -> Finding {
     } else if has(&["fatal alert"]) {
         let mend = "the server refuses the certificate of ?cert=FILE: name one that its CA signed";
         (TLS, mend.to_owned())
-    } else if has(&["lookup address", "not known", "resolve"]) {
-        let Place::Tcp(host, _) = &config.place else { return elsewhere(config, found) };
-        (REACH, format!("getent hosts {host} has to show an address: correct the name"))
+    } else if let Place::Tcp(host, _) = &config.place
+        && has(&["lookup address"])
+    {
+        return unresolved(config, host, error);
     } else {
         return elsewhere(config, found);
     };

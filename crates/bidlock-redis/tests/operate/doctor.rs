@@ -76,12 +76,13 @@ fn a_server_without_hello_is_looked_at_too() {
 #[test]
 fn what_is_not_reached_is_one_failure_that_says_why() {
     let server = Server::start_with(ServerKind::Valkey9, options());
-    let proxy = Proxy::to(server.address());
-    proxy.refuse(true);
-    let port = proxy.port();
+    // Nobody listens on port 1, and no server of another test is given it.
     for (url, words) in [
-        (format!("redis://:{CANARY}@127.0.0.1:{port}"), ["refused", "redis-cli -h 127.0.0.1 -p"]),
-        (format!("redis://:{CANARY}@no.such.host.invalid"), ["lookup", "getent hosts no.such"]),
+        (format!("redis://:{CANARY}@127.0.0.1:1"), ["refused", "redis-cli -h 127.0.0.1 -p 1"]),
+        (
+            format!("redis://:{CANARY}@no.such.host.invalid"),
+            ["the name no.such.host.invalid", "getent hosts no.such"],
+        ),
         ("unix:///no/such/socket".to_owned(), ["No such file", "redis-cli -s '/no/such/socket'"]),
     ] {
         let finding = expect(&server, &url, "connection", Severity::Failure, &words);
@@ -261,6 +262,19 @@ fn other_data_under_our_names_and_leftovers_are_named() {
         let words = ["bid_lock:upwork:left", "2 left", "bidlock cleanup"];
         expect(server, &server.url(), "leftovers", Severity::Warning, &words);
     });
+}
+
+#[test]
+fn a_large_database_is_looked_at_in_part() {
+    let server = Server::start_with(ServerKind::Valkey9, options());
+    let fill = "for i = 1, 150000 do redis.call('SET', 'other' .. i, 'x') end";
+    server.command(&["EVAL", fill, "0"]);
+    server.reset_stats();
+    let words = ["among the first 100000 of 150000 keys"];
+    expect(&server, &server.url(), "names", Severity::Good, &words);
+    let scans = server.command_stats().get("scan").copied().unwrap_or_default();
+    // One is the try whether it may.
+    assert_eq!(scans, 101);
 }
 
 #[test]
