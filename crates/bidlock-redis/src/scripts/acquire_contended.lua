@@ -16,6 +16,7 @@ if not held and passed ~= 'done' then -- I6: nobody who waits can take it before
   local number = passed ~= 'full' and next_token()
   if not number then return {3, 'tokens'} end
   leave(LEASE)
+  if redis.call('EXISTS', QUEUE) == 0 then redis.call('DEL', PLACES) end
   redis.call('SET', LOCK, ARGV[1] .. digits(number) .. waited() .. ARGV[4], 'PX', TTL)
   return {1, number, now}
 end
