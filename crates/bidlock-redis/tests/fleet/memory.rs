@@ -13,7 +13,11 @@ use tokio::task::JoinSet;
 use crate::kit::{Fleet, SOON, figure, key, locker, millis, run, size, sleep, ttl};
 use crate::servers;
 
-servers!(a_lock_takes_little_memory, everything_has_an_end_after_each_step);
+servers!(
+    a_lock_takes_little_memory,
+    everything_has_an_end_after_each_step,
+    nothing_is_left_however_the_key_was_had,
+);
 
 /// Names the keys that would stay for ever; in one step, so that each state is a whole one.
 const ENDLESS: &str = "local endless = {} for _, key in ipairs(redis.call('KEYS', '*')) do if \
@@ -53,6 +57,46 @@ fn a_lock_takes_little_memory(kind: ServerKind) {
         wait_until("its memory is free again", SOON, || {
             fleet.server.used_memory().saturating_sub(before) < 256 * 1_024
         });
+    });
+}
+
+fn nothing_is_left_however_the_key_was_had(kind: ServerKind) {
+    let fleet = Fleet::new(kind);
+    let counter = || assert_eq!(fleet.server.text(&["KEYS", "*"]), "bid_lock:#tokens", "{kind}");
+    run(async {
+        let locker = locker(&fleet.server.url()).await;
+        let wait = || locker.acquire(&key(1)).wait(Wait::For(SOON));
+        let release = async |asked: bidlock::Acquire| {
+            asked.await.expect("it is granted").release().await.expect("it is held");
+        };
+        release(wait()).await;
+        counter();
+        // After a lock of another client, and after a lease that ran out: the waiter takes it.
+        fleet.server.command(&["SET", key(1).as_str(), "holder", "NX", "PX", "300"]);
+        release(wait()).await;
+        counter();
+        drop(wait().ttl(ttl(millis(300))).await.expect("it is free").detach());
+        release(wait()).await;
+        counter();
+        // Handed over, and confirmed or not.
+        for pause in [0, 50] {
+            let lease = wait().await.expect("it is free");
+            let (next, released) = tokio::join!(wait().into_future(), async {
+                sleep(&locker, millis(50)).await;
+                lease.release().await
+            });
+            released.expect("it is held");
+            sleep(&locker, millis(pause)).await;
+            next.expect("it is handed over").release().await.expect("it is held");
+            counter();
+        }
+        // Given up by the only waiter, and by one of two.
+        let lease = wait().await.expect("it is free");
+        let asked = || wait().wait(Wait::For(millis(100)));
+        drop(tokio::join!(asked().into_future(), asked().into_future()));
+        locker.close().await;
+        lease.release().await.expect("it is held");
+        counter();
     });
 }
 
