@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bidlock_core::{Finding, Ttl};
+use bidlock_core::{Finding, Ttl, WallTime};
 
 use super::Doctor;
 use super::line::Line;
@@ -25,13 +25,17 @@ pub(super) async fn clock(doctor: &Doctor, line: &mut Line) -> Result<Option<Fin
         let answer = answer.map_err(|trouble| doctor.broken_off("clock", &trouble))?;
         let took = clock.now().since(sent);
         let Some(server) = time_of(&answer) else { return Ok(None) };
-        // Read half-way between the send and the receipt, for all that is known.
-        let here = i128::from(wall.as_micros()) + micros(took) / 2;
         if best.is_none_or(|(least, _)| took < least) {
-            best = Some((took, i128::from(server) - here));
+            best = Some((took, ahead(server, wall, took)));
         }
     }
     Ok(best.map(|(took, ahead)| apart(ahead, took / 2)))
+}
+
+/// How far the server's clock is ahead of the one here, which was read before the question.
+fn ahead(server: i64, wall: WallTime, took: Duration) -> i128 {
+    // Read half-way between the send and the receipt, for all that is known.
+    i128::from(server) - i128::from(wall.as_micros()) - micros(took) / 2
 }
 
 fn micros(length: Duration) -> i128 {
@@ -131,6 +135,13 @@ mod tests {
     use bidlock_core::Severity;
 
     use super::*;
+
+    #[test]
+    fn half_of_the_way_is_no_difference() {
+        let wall = WallTime::from_micros(5_000_000);
+        assert_eq!(ahead(7_500_000, wall, Duration::from_secs(5)), 0);
+        assert_eq!(ahead(5_000_000, wall, Duration::from_secs(5)), -2_500_000);
+    }
 
     #[test]
     fn clocks_are_judged_by_what_is_certain() {

@@ -201,7 +201,7 @@ fn what_has_changed_since_it_was_listed_is_left_as_it_is() {
         assert!(granted(&store, 1));
         server.command(&["PERSIST", KEY]);
         let listed = list(&store).remove(0);
-        for change in [&["SET", KEY, "theirs"][..], &["PEXPIRE", KEY, "30000"], &["DEL", KEY]] {
+        for change in [&["SET", KEY, "theirs"][..], &["PEXPIRE", KEY, "35000"], &["DEL", KEY]] {
             server.command(change);
             let before = (server.text(&["GET", KEY]), left(server, KEY) / 10_000);
             assert!(!remove(&store, &listed), "{}: {change:?}", server.kind());

@@ -97,6 +97,13 @@ fn several_that_are_missing_are_named_together() {
         let findings = look(&url(server));
         let found = &find(&findings, "rights").found;
         assert_eq!(found, "user key-channel lacks +hdel +publish +ping +role");
+        // What cannot be taken back ends by itself.
+        let gone = ["+del", "+zrem", "+hdel"];
+        let rest: Vec<String> =
+            words().into_iter().filter(|word| !gone.contains(&word.as_str())).collect();
+        grant(server, &rest);
+        assert!(open(&url(server)).is_err());
+        wait_until("what was tried is gone", SOON, || server.text(&["DBSIZE"]) == "0");
     });
 }
 
