@@ -133,9 +133,26 @@ impl Inner {
         Ok(self.within(Op::Renew, key, request.within, self.backend.renew(request)).await?)
     }
 
+    /// Releases; once more when the answer was lost soon after, as with a connection that broke:
+    /// a second release of one lease does no harm (I8).
     pub(crate) async fn release(&self, key: &Key, lease: &LeaseId) -> Result<Ownership, Error> {
+        const SOON: Duration = Duration::from_secs(1);
+        let began = self.clock().now();
+        let first = self.release_once(key, lease).await;
+        match first {
+            Err(lost) if lost.may_have_applied() && self.clock().now().since(began) < SOON => {
+                tracing::debug!(%key, %lease, error = %lost, "released again");
+                // What is not this lease's any more was given up by the first one.
+                self.release_once(key, lease).await.map(|_| Ownership::Ours)
+            }
+            answer => answer,
+        }
+        .map_err(Error::from)
+    }
+
+    async fn release_once(&self, key: &Key, lease: &LeaseId) -> Result<Ownership, BackendError> {
         let release = self.backend.release(key, lease);
-        Ok(self.within(Op::Release, Some(key), REQUEST_MAX, release).await?)
+        self.within(Op::Release, Some(key), REQUEST_MAX, release).await
     }
 
     /// Bounds a call to the store, whatever the store does about it.
