@@ -79,7 +79,7 @@ fn an_acquire_of_a_free_key_leaves_nothing_wherever_it_is_dropped() {
                     }
                     polls += 1;
                 }
-                assert!(polls > 1, "it was dropped on the way");
+                assert!(slow == 0 || polls > 1, "it was dropped on the way");
             }
         }
     });

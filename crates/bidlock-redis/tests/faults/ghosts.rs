@@ -1,7 +1,7 @@
 //! Requests that a server carries out after their client has given up: they change nothing (I9).
 
 use bidlock::{Error, Wait};
-use bidlock_core::{BackendError, Key};
+use bidlock_core::{Attempt, BackendError, Key};
 use bidlock_testkit::wait_until;
 
 use crate::scene::{
@@ -51,7 +51,7 @@ fn no_key_and_no_place_appears_for_a_client_that_has_given_up() {
                 let failed = client.acquire(&key, &client.lease(), [30_000, wait, limit]).await;
                 let took = now() - begun;
                 assert!(matches!(failed, Err(BackendError::Unknown { .. })), "{failed:?}");
-                assert!(took < millis(limit + 100), "it takes {took:?}");
+                assert!(took < millis(limit + 300), "it takes {took:?}");
                 let beside = if dropped {
                     drop(client);
                     None
@@ -64,7 +64,14 @@ fn no_key_and_no_place_appears_for_a_client_that_has_given_up() {
                 scene.assert_untouched(&key);
                 // The connection, or the next one, is of use: each request has its own answer.
                 if let Some(client) = beside {
-                    let lease = client.take(&key, 1_000).await;
+                    let lease = client.lease();
+                    let call = || client.acquire(&key, &lease, [1_000, 0, 1_000]);
+                    let mut got = call().await;
+                    // A busy machine may have found the connection dead, and say so now.
+                    while got.as_ref().is_err_and(BackendError::is_retryable) {
+                        got = call().await;
+                    }
+                    assert!(matches!(got, Ok(Attempt::Granted { .. })), "{got:?}");
                     client.release(&key, &lease).await;
                 }
                 scene.await_nothing_left();

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use crate::scene::{SOON, Scene, Tokens, key, millis, now, on_every_kind, pause, run, ttl, within};
 
 /// What a hand-over by message may take; 100 ms are asked for, and the rest is the machine's.
-const PUSHED: u64 = 300;
+const PUSHED: u64 = 500;
 const TTL: u64 = 1_500;
 
 pub(crate) type Waiter = JoinHandle<Result<Lease, Error>>;
