@@ -45,8 +45,8 @@ fn default_settings_hold_a_key_for_ten_times_their_ttl() {
         let (locker, rival) = (open().await.unwrap(), open().await.unwrap());
         let lease = locker.acquire(&key(1)).await.expect("it is free");
         let ttl = lease.ttl().get();
-        for _ in 0..10 * 60 {
-            leap(&fleet.server, &clock, ttl / 60).await;
+        for _ in 0..10 * 20 {
+            leap(&fleet.server, &clock, ttl / 20).await;
             let refused = rival.try_acquire(&key(1)).await.expect("the server answers");
             assert!(refused.is_none(), "somebody else got it");
         }

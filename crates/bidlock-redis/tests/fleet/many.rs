@@ -54,7 +54,7 @@ async fn take(locker: &Locker, number: usize, ttl_length: Duration) -> Vec<Lease
 fn many_leases_of_one_process_are_all_renewed_in_time() {
     let fleet = Fleet::new(ServerKind::Redis70);
     let (number, ttl_length, held) = size(
-        (2_000, Duration::from_secs(3), Duration::from_secs(10)),
+        (2_000, Duration::from_secs(3), Duration::from_secs(7)),
         (10_000, Duration::from_secs(10), Duration::from_mins(2)),
     );
     run(async {
