@@ -10,7 +10,8 @@ use bidlock_testkit::{Process, wait_until};
 use tokio::task::JoinSet;
 
 use crate::kit::{
-    Fleet, SOON, all_end, figure, key, locker, millis, now, queue, run, size, sleep, spread, ttl,
+    Fleet, SOON, all_end, calls, figure, key, locker, millis, now, queue, run, size, sleep, spread,
+    teach, ttl,
 };
 use crate::servers;
 
@@ -213,6 +214,37 @@ fn a_late_delete_is_reported_as_taken(kind: ServerKind) {
             );
             next.release().await.expect("it is held");
         }
+    });
+}
+
+#[test]
+fn many_waiters_of_one_process_behind_an_old_lock_ask_for_each_other() {
+    let fleet = Fleet::new(ServerKind::Redis70);
+    teach(&fleet.server);
+    fleet.server.command(&["SET", key(1).as_str(), "holder", "NX", "EX", "300"]);
+    run(async {
+        let locker = locker(&fleet.server.url()).await;
+        let mut waits = JoinSet::new();
+        for _ in 0..100 {
+            waits.spawn(locker.acquire(&key(1)).wait(Wait::For(SOON)).into_future());
+        }
+        while queue(&fleet.server, &key(1)).len() < 100 {
+            sleep(&locker, millis(5)).await;
+        }
+        fleet.server.reset_stats();
+        sleep(&locker, millis(4_000)).await;
+        let calls = calls(&fleet.server);
+        // R3
+        assert!((4..=40).contains(&calls), "{calls} calls in 4 s");
+        figure("behind an old lock", format!("100 waiters in one: {calls} calls in 4 s"));
+        fleet.server.command(&["DEL", key(1).as_str()]);
+        let deleted = now(&locker);
+        while let Some(next) = waits.join_next().await {
+            let lease = next.expect("it ends").expect("it is granted");
+            lease.release().await.expect("it is held");
+        }
+        let took = now(&locker).since(deleted);
+        assert!(took < millis(3_000), "all were served only after {took:?}");
     });
 }
 
