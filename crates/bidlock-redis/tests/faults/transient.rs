@@ -238,6 +238,42 @@ fn everybody_gets_through(fault: Fault) {
     });
 }
 
+/// Between two steps, and not while an answer is on its way, no caller sees any of these (R2).
+#[test]
+fn between_two_steps_faults_are_unseen() {
+    on_every_kind(async |kind| {
+        for fault in [Fault::ScriptFlush, Fault::KillAll, Fault::Restart] {
+            let mut storm = Storm::new(kind, fault).await;
+            let server = Arc::clone(&storm.scene.server);
+            let strike = |storm: &Storm| {
+                fault.strike(&server);
+                if matches!(fault, Fault::KillAll) {
+                    // What was killed is noticed when its end arrives.
+                    storm.scene.await_listeners(2);
+                }
+            };
+            let key = key("job");
+            strike(&storm);
+            let lease = storm.hold(&key).await;
+            strike(&storm);
+            lease.renew().await.expect("unseen");
+            let waiter = storm.waits(&key);
+            storm.scene.await_queue(&key, 1);
+            strike(&storm);
+            lease.release().await.expect("unseen");
+            let next = within("hand-over", BOUND, waiter).await.expect("no panic");
+            let next = next.expect("its turn");
+            storm.tokens.rise(&next);
+            strike(&storm);
+            next.confirm().await.expect("unseen");
+            next.renew().await.expect("unseen");
+            strike(&storm);
+            next.release().await.expect("unseen");
+            assert!(!storm.scene.exists(&key));
+        }
+    });
+}
+
 #[test]
 fn forgotten_scripts_are_unseen() {
     everybody_gets_through(Fault::ScriptFlush);
