@@ -74,7 +74,9 @@ fn many_leases_of_one_process_are_all_renewed_in_time() {
         let seen = lags.0.lock().expect("nobody panicked").clone();
         let mut renewed = seen.lags;
         assert_eq!((seen.lost, seen.failed), (0, 0));
-        assert!(renewed.len() as u64 + 200 >= calls, "{calls} calls, {} renewals", renewed.len());
+        // Each lease has one under way at most.
+        let most = (renewed.len() + number) as u64;
+        assert!(calls <= most, "{calls} calls, {} renewals", renewed.len());
         assert!(renewed.len() > 2 * number, "{} renewals", renewed.len());
         // R27
         let most = *renewed.iter().max().expect("there are some");
