@@ -33,13 +33,12 @@ pub(crate) struct Context {
 impl Context {
     /// The server, started by the first bench that wants one, without any key.
     pub(crate) fn server(&self) -> Result<Rc<Server>> {
-        let server = match self.server.get() {
-            Some(server) => server,
-            None => {
-                let started = Rc::new(Server::start(self.kind)?);
-                self.server.get_or_init(|| started)
-            }
-        };
+        if self.server.get().is_none() {
+            // Nobody else fills it meanwhile: there is one thread.
+            let started = Rc::new(Server::start(self.kind)?);
+            self.server.get_or_init(|| started);
+        }
+        let server = self.server.get().context("it was just started")?;
         server.empty()?;
         Ok(Rc::clone(server))
     }

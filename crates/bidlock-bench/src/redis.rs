@@ -158,8 +158,8 @@ fn waiting(context: &Context) -> Result<Vec<Contender>> {
         who: "redis-py",
         run: Box::new(move |_| {
             let _server: &Rc<Server> = &server;
-            let (number, hold) = (waiters::WAITERS, waiters::HOLD.as_secs_f64());
-            let taken = python.figures(&format!("waiters {number} {hold}"))?;
+            let (number, each) = (waiters::WAITERS, waiters::HOLD.as_secs_f64());
+            let taken = python.figures(&format!("waiters {number} {each}"))?;
             let [total, held] = [taken[0], taken[1]].map(Duration::from_secs_f64);
             Ok(waiters::figures(total, held))
         }),

@@ -154,8 +154,8 @@ impl Bench {
 /// The head of the table.
 pub(crate) fn print_head() {
     println!(
-        "{:<26} {:<13} {:<10} {:>9} {:>21}  {:<22} {}",
-        "", "", "", "median", "(min … max)", "to the first", "aim"
+        "{:<26} {:<13} {:<10} {:>9} {:>21}  {:<22} aim",
+        "", "", "", "median", "(min … max)", "to the first"
     );
 }
 

@@ -109,6 +109,8 @@ pub(crate) fn waiting(context: &Context) -> Result<Vec<Contender>> {
     let server = context.server()?;
     let run = move |_| {
         runtime()?.block_on(async {
+            // Teaches the server the scripts.
+            waiters(&server, 1, Duration::ZERO).await?;
             let (handed, _) = waiters(&server, 50, Duration::ZERO).await?;
             let (_, idle) = waiters(&server, 100, HELD).await?;
             Ok(vec![handed, idle])
@@ -177,7 +179,7 @@ pub(crate) fn memory(context: &Context) -> Result<Vec<Contender>> {
 /// Takes locks and leaves them, which keeps them in the store until their TTL ends.
 async fn hold_many(server: &Server) -> Result<()> {
     let locker = Locker::connect(&server.url()).await?;
-    let ttl = Ttl::new(Duration::from_secs(300))?;
+    let ttl = Ttl::new(Duration::from_mins(5))?;
     let mut running = Vec::new();
     for task in 0..TAKERS {
         let locker = locker.clone();

@@ -13,7 +13,7 @@ use crate::round::quantile;
 
 /// No answer takes longer, however busy the machine is.
 const ANSWER: Duration = Duration::from_secs(10);
-const TTL: Duration = Duration::from_secs(300);
+const TTL: Duration = Duration::from_mins(5);
 const TTL_MS: u64 = 300_000;
 
 /// What a user writes around the work that a lock guards.

@@ -107,7 +107,7 @@ fn hand_written(server: &Server) -> Result<Contender> {
                 .await?;
             let mut pass = redis::cmd("EVALSHA");
             pass.arg(&release).arg(2).arg(&["passed", "passed:queue"]).arg("first").arg(300_000);
-            let heard = async {
+            let next_starts = async {
                 while hears.recv().await.context("the connection is up")?.kind != PushKind::Message
                 {
                 }
@@ -115,7 +115,7 @@ fn hand_written(server: &Server) -> Result<Contender> {
             };
             let start = platform.clock.now();
             let passed = async { Ok(pass.query_async::<i64>(&mut first).await?) };
-            let (_, started) = tokio::try_join!(passed, heard)?;
+            let (_, started) = tokio::try_join!(passed, next_starts)?;
             Ok(started.since(start))
         })
     };
