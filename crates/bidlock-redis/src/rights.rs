@@ -14,8 +14,9 @@ const LOCKS: &str = "+time +subscribe +eval +evalsha +ping";
 /// What only listing, cleaning up and looking at a server need, and a server without RESP3.
 const OPERATORS: &str = "+scan +type +info +role";
 /// Commands that scripts call.
-const IN_SCRIPTS: &str = "+get +set +del +exists +pttl +pexpire +zadd +zrem +zrange +zrevrange \
-                          +zcard +zrank +zscore +hset +hget +hgetall +hdel +publish";
+const IN_SCRIPTS: &str = "+get +getset +set +psetex +del +exists +pttl +pexpire +zadd +zrem \
+                          +zrange +zrevrange +zcard +zrank +zscore +hset +hget +hmget +hgetall \
+                          +hdel +publish";
 /// No script's name: whoever may ask for it is told so.
 const NO_SCRIPT: &str = "0000000000000000000000000000000000000000";
 

@@ -218,11 +218,16 @@ impl Redis {
             argv.extend(wait.as_ref().map(String::as_bytes));
             let script = &core.scripts.acquire;
             let reply = core.run(about, deadline, script, &names, &[0, 1, 2, 3], &argv).await?;
+            if let Some(token) = reply.value.text().and_then(|digits| digits.parse().ok()) {
+                // The free path: the token is the server's time.
+                core.learn(&reply, i64::try_from(token).unwrap_or(i64::MAX));
+                return Ok(Attempt::Granted { token: FencingToken::new(token) });
+            }
             let parts = reply.value.list().unwrap_or_default();
             match parts {
-                [Value::Int(1), token, rest @ ..] => {
-                    let Some(token) = token.int() else { break };
-                    core.learn(&reply, rest.first().and_then(Value::int).unwrap_or(token));
+                [Value::Int(1), token, now] => {
+                    let (Some(token), Some(now)) = (token.int(), now.int()) else { break };
+                    core.learn(&reply, now);
                     let token = u64::try_from(token).map_err(|_| about.odd(&reply.value))?;
                     return Ok(Attempt::Granted { token: FencingToken::new(token) });
                 }

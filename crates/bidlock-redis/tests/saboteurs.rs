@@ -110,19 +110,19 @@ const FAULTS: &[Fault] = &[
     ),
     fault(
         "a waiter past its deadline is served",
-        &[("and tonumber(deadline) > micros() and", "and")],
+        &[("dies and dies > micros() and window", "dies and window")],
         &["a_waiter_past_its_deadline_is_skipped"],
     ),
     fault(
         "a waiter that has long ceased to look is served",
-        &[("and tonumber(alive) > micros() then", "then")],
+        &[("if not (alive and tonumber(alive) > micros()) then", "if not alive then")],
         &["a_waiter_that_looks_no_more_is_skipped"],
     ),
     fault(
         "the newest is served first",
         &[(
-            "first = redis.call('ZRANGE', QUEUE, 0, 0)",
-            "first = redis.call('ZREVRANGE', QUEUE, 0, 0)",
+            "local found = redis.call('ZRANGE', QUEUE, from, to)",
+            "local found = redis.call('ZREVRANGE', QUEUE, from, to)",
         )],
         &["hand_over_goes_to_the_longest_waiting"],
     ),
@@ -133,15 +133,12 @@ const FAULTS: &[Fault] = &[
     ),
     fault(
         "a waiter that let its window pass keeps its place",
-        &[(
-            "leave(lease)\n        redis.call('HSET', PLACES, 'window'",
-            "redis.call('HSET', PLACES, ''",
-        )],
+        &[("redis.call('HSET', PLACES, 'window', client)\n        leave(lease)", "")],
         &["an_unconfirmed_window_passes_on", "a_waiter_that_let_its_window_pass_queues_anew"],
     ),
     fault(
         "a look goes to the end of the queue",
-        &[("if not redis.call('ZSCORE', QUEUE, LEASE) then", "if true then")],
+        &[("local known = redis.call('ZSCORE', QUEUE, LEASE)", "local known = false")],
         &["a_look_keeps_the_place"],
     ),
     fault(
@@ -159,7 +156,7 @@ const FAULTS: &[Fault] = &[
     ),
     fault(
         "a cancel leaves the place",
-        &[("local left = redis.call('ZREM', QUEUE, LEASE) -- I11", "local left = 0")],
+        &[("left = redis.call('ZREM', QUEUE, LEASE) -- I11", "left = 0")],
         &["a_cancelled_waiter_leaves_nothing"],
     ),
     fault(

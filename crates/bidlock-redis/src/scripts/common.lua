@@ -1,6 +1,7 @@
 -- What the scripts share that can hand a key over.
 -- KEYS: lock key, its queue (lease -> order), its places (lease -> deadline, window, client,
--- label; @client -> alive until; window -> client of a grant not yet confirmed), the counter.
+-- label; @client -> alive until; window -> client of a grant not yet confirmed; told -> until when
+-- those who wait know that the key may end), the counter.
 -- A lock's value: LEASE#b1;TOKEN;STATE;CLIENT;LABEL, state h(eld), w(aited for), g(ranted),
 -- r(evoked). The first argument of every script that acts for a lease is LEASE#b1;
 local LOCK, QUEUE, PLACES, TOKENS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]

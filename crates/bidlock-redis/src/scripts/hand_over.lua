@@ -4,22 +4,23 @@ local function leave(lease)
   redis.call('HDEL', PLACES, lease)
 end
 
-local function place_of(lease) -- window, client, client;label of a live waiter
-  local place = redis.call('HGET', PLACES, lease) or ''
-  local deadline, window, tail, client = string.match(place, '^(%d+) (%d+) ((%x*);.*)$')
-  local alive = client and redis.call('HGET', PLACES, '@' .. client)
-  if alive and tonumber(deadline) > micros() and tonumber(alive) > micros() then
-    return window, client, tail
+-- The waiters at these places of the queue, each {lease, client, client;label, window or nil}:
+-- one that is dead has no window. All that is known of them is read at once.
+local function waiters(from, to)
+  local found = redis.call('ZRANGE', QUEUE, from, to)
+  if #found == 0 then return found end
+  local places, clients = redis.call('HMGET', PLACES, unpack(found)), {}
+  for n, lease in ipairs(found) do
+    local pattern = '^(%d+) (%d+) ((%x*);.*)$'
+    local deadline, window, tail, client = string.match(places[n] or '', pattern)
+    local dies = tonumber(deadline)
+    found[n] = {lease, client, tail, dies and dies > micros() and window or nil}
+    clients[n] = '@' .. (client or '')
   end
-end
-
-local function drop_dead() -- at the front of the queue; returns the first that lives
-  local first = redis.call('ZRANGE', QUEUE, 0, 0)[1]
-  while first and not place_of(first) do
-    leave(first)
-    first = redis.call('ZRANGE', QUEUE, 0, 0)[1]
+  for n, alive in ipairs(redis.call('HMGET', PLACES, unpack(clients))) do
+    if not (alive and tonumber(alive) > micros()) then found[n][4] = nil end
   end
-  return first
+  return found
 end
 
 local function drop_silent() -- I7: the client that let its window pass does not hear

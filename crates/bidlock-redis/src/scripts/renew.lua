@@ -11,6 +11,7 @@ if held and string.find(held, ARGV[1], 1, true) == 1 then
   if state == 'g' then -- the grant's holder has heard of it
     local waited = redis.call('EXISTS', KEYS[2]) == 1
     local value = ARGV[1] .. token .. (waited and ';w;' or ';h;') .. tail
+    redis.call('PEXPIRE', KEYS[1], math.max(left, ttl)) -- first: it works when memory is short
     redis.call('SET', KEYS[1], value, 'PX', math.max(left, ttl))
     redis.call('HDEL', KEYS[3], 'window')
     if not waited then redis.call('DEL', KEYS[3]) end

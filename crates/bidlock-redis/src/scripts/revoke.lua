@@ -16,6 +16,6 @@ redis.call('HDEL', PLACES, 'window')
 -- Until what it was promised has passed, the old holder learns that an operator did it.
 redis.call('ZADD', KEYS[5], math.floor(micros() / 1000) + left, lease)
 if redis.call('PTTL', KEYS[5]) < left then redis.call('PEXPIRE', KEYS[5], left) end
-if redis.call('EXISTS', QUEUE, PLACES) > 0 then pass_on() end
+pass_on()
 tell(client, 'l', lease)
 return {2}
