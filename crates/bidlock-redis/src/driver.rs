@@ -154,7 +154,8 @@ impl Driver {
             biased;
             done = self.open() => done,
             () = self.clock.sleep_until(end) => {
-                Err(Failed::NotSent(format!("no answer within {HELLO_MAX:?}").into()))
+                let what = "with TLS, perhaps a port that does not speak it";
+                Err(Failed::NotSent(format!("no answer within {HELLO_MAX:?} ({what})").into()))
             }
         }
     }
