@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bidlock_core::{
-    BackendError, Clock, Endpoint, Key, LeaseId, Listener, Moment, News, Op, Ownership, Prefix,
-    Refusal, Rng, Spawn, Wake,
+    BackendError, Clock, Endpoint, FencingToken, Key, LeaseId, Listener, Moment, News, Op,
+    Ownership, Prefix, Refusal, Rng, Spawn, Wake,
 };
 
 use crate::driver::{Hears, Reading, Server};
@@ -174,7 +174,14 @@ impl Core {
 
     /// Tells the connection whether anybody waits for messages.
     pub(crate) fn listens(&self) {
-        self.wire.listen(!self.places.is_empty());
+        loop {
+            let idle = self.places.is_empty();
+            self.wire.listen(!idle);
+            // Somebody may have come, or gone, in between, and have been faster.
+            if self.places.is_empty() == idle {
+                return;
+            }
+        }
     }
 
     /// Gives up the key, or the place, that a lease has.
@@ -183,8 +190,20 @@ impl Core {
         key: &Key,
         lease: &LeaseId,
     ) -> Result<Ownership, BackendError> {
-        self.places.leave(key, lease);
+        let released = self.release_on_server(key, lease).await;
+        match released {
+            Ok(Ownership::NotOurs) => self.look(key, self.places.settled(key, lease, None)),
+            _ => self.places.leave(key, lease),
+        }
         self.listens();
+        released
+    }
+
+    async fn release_on_server(
+        &self,
+        key: &Key,
+        lease: &LeaseId,
+    ) -> Result<Ownership, BackendError> {
         let about = self.about(Op::Release, Some(key));
         let (names, lease) = (Names::of(key), marked(lease));
         let argv = [lease.as_bytes()];
@@ -197,9 +216,8 @@ impl Core {
         }
     }
 
-    fn granted(&self, wake: Wake) {
-        self.places.leave(&wake.key, &wake.lease);
-        self.listens();
+    fn granted(&self, wake: Wake, token: FencingToken) {
+        self.places.pushed(&wake.key, &wake.lease, token);
         if !self.announce(&wake) {
             return;
         }
@@ -239,11 +257,12 @@ impl Hears for Core {
             Kind::Granted { token, at, window } => {
                 let until = lock(&self.time).believed_until(at, window);
                 let news = match until.filter(|until| *until > received) {
-                    Some(until) => News::Granted { token, until },
+                    // However the clocks stand, no message is read before its grant was made.
+                    Some(until) => News::Granted { token, until: until.min(received + window) },
                     // Nothing to believe it by: the store is asked first.
                     None => News::Look,
                 };
-                self.granted(Wake { key, lease, news });
+                self.granted(Wake { key, lease, news }, token);
             }
         }
     }

@@ -166,7 +166,8 @@ fn told(error: &BackendError) -> String {
 /// The text of an error answer.
 fn refused(answer: &Value) -> Option<&str> {
     match answer {
-        Value::Error(text) => Some(text),
+        // What was not understood is not repeated: a password may be among it.
+        Value::Error(text) => text.split(", with args beginning").next(),
         _ => None,
     }
 }

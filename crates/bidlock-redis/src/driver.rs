@@ -6,11 +6,11 @@ use std::time::Duration;
 use bidlock_core::{Backoff, Clock, Moment, Refusal, Rng};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::dial::Connector;
 use crate::failure;
 use crate::resp::{self, Value};
-use crate::wire::{Cause, Failed, KEPT, Link, Stream, Wakeup, Wire};
+use crate::wire::{Cause, Ears, Failed, KEPT, Link, Stream, Wakeup, Wire};
 
 /// How long dialling and saying hello may take together.
 const HELLO_MAX: Duration = Duration::from_secs(3);
@@ -45,7 +45,7 @@ pub(crate) trait Hears: Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub(crate) struct Account {
     user: Option<String>,
-    password: Option<String>,
+    password: Option<Secret>,
     database: u32,
     /// The client's name, for people who list clients.
     pub(crate) name: String,
@@ -55,8 +55,7 @@ pub(crate) struct Account {
 
 impl Account {
     pub(crate) fn new(config: &Config, name: String, channel: String) -> Self {
-        let user = config.user.clone();
-        let password = config.password.as_ref().map(|secret| secret.expose().to_owned());
+        let (user, password) = (config.user.clone(), config.password.clone());
         Self { user, password, database: config.database, name, channel }
     }
 }
@@ -170,7 +169,8 @@ impl Driver {
             self.authenticate(&mut second).await?;
             second.send(&[&[b"SUBSCRIBE", self.account.channel.as_bytes()]]).await?;
             accepted(second.value().await?)?;
-            ears = Some((second.stream, second.unread));
+            let heard = self.clock.now();
+            ears = Some(Ears { stream: second.stream, unread: second.unread, heard, asked: None });
         }
         if self.account.database > 0 {
             let number = self.account.database.to_string();
@@ -191,13 +191,11 @@ impl Driver {
             }
         };
         let reading = (sent, self.clock.now(), time);
-        let server = match version3 {
-            Some(server) => server,
-            None => Server {
-                name: "redis".to_owned(),
-                version: "unknown".to_owned(),
-                role: role(&mut talk).await?,
-            },
+        let server = if let Some(server) = version3 {
+            server
+        } else {
+            let (name, version) = name_and_version(&mut talk).await?;
+            Server { name, version, role: role(&mut talk).await? }
         };
         if server.role != "primary" {
             let why = format!("the server is a {}: name the primary", server.role);
@@ -216,7 +214,7 @@ impl Driver {
         let mut hello: Vec<&[u8]> = vec![b"HELLO", b"3"];
         if let Some(password) = password {
             let user = user.as_deref().unwrap_or("default");
-            hello.extend([b"AUTH".as_slice(), user.as_bytes(), password.as_bytes()]);
+            hello.extend([b"AUTH".as_slice(), user.as_bytes(), password.expose().as_bytes()]);
         }
         hello.extend([b"SETNAME".as_slice(), name.as_bytes()]);
         talk.send(&[&hello]).await?;
@@ -234,7 +232,7 @@ impl Driver {
     async fn authenticate(&self, talk: &mut Talk) -> Result<(), Failed> {
         let Some(password) = &self.account.password else { return Ok(()) };
         let user = self.account.user.as_ref().map(String::as_bytes);
-        let args: Vec<&[u8]> = [Some(b"AUTH".as_slice()), user, Some(password.as_bytes())]
+        let args: Vec<&[u8]> = [Some(b"AUTH".as_slice()), user, Some(password.expose().as_bytes())]
             .into_iter()
             .flatten()
             .collect();
@@ -280,6 +278,20 @@ impl Talk {
             }
         }
     }
+}
+
+/// As INFO says it; Valkey says a version of Redis as well.
+async fn name_and_version(talk: &mut Talk) -> Result<(String, String), Failed> {
+    talk.send(&[&[b"INFO", b"server"]]).await?;
+    let answer = talk.value().await?;
+    let lines = answer.text().unwrap_or_default().lines();
+    let mut found = ("redis".to_owned(), "unknown".to_owned());
+    for (field, version) in lines.filter_map(|line| line.split_once("_version:")) {
+        if field == "valkey" || (field == "redis" && found.0 != "valkey") {
+            found = (field.to_owned(), version.trim().to_owned());
+        }
+    }
+    Ok(found)
 }
 
 async fn role(talk: &mut Talk) -> Result<String, Failed> {

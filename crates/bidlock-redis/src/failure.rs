@@ -60,9 +60,10 @@ pub(crate) fn refusal(text: &str) -> Refusal {
         Refusal::ReadOnly(why)
     } else if has("OOM") || has("MISCONF") {
         Refusal::Full(why)
-    } else if ["LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "TRYAGAIN"]
-        .into_iter()
-        .any(has)
+    } else if lower.contains("max number of clients")
+        || ["LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "TRYAGAIN"]
+            .into_iter()
+            .any(has)
     {
         Refusal::NotReady(why)
     } else if has("WRONGTYPE") {
@@ -72,8 +73,10 @@ pub(crate) fn refusal(text: &str) -> Refusal {
     }
 }
 
-/// The server's words without the name of the script that they are about.
-fn without_script(text: &str) -> &str {
+/// The server's words without the name of the script that they are about, and without the words
+/// that it did not understand: a password may be among them.
+pub(crate) fn without_script(text: &str) -> &str {
+    let text = text.split(", with args beginning").next().unwrap_or(text);
     let text = match text.split_once("@user_script:") {
         Some((head, rest)) if head.starts_with("ERR Error running script") => {
             rest.split_once(": ").map_or(text, |(_, words)| words)
@@ -132,14 +135,17 @@ mod tests {
             ("LOADING Redis is loading the dataset in memory", not_ready),
             ("BUSY Valkey is busy running a script.", not_ready),
             ("NOREPLICAS Not enough good replicas to write.", not_ready),
+            ("ERR max number of clients reached", not_ready),
             (&format!("{WRONG_TYPE} script: 8768, on @user_script:128."), wrong_type),
             (&format!("{IN_62} {WRONG_TYPE}"), wrong_type),
             ("ERR syntax error", other),
+            ("ERR unknown command 'AUTH', with args beginning with: 'bots' 'hunter2'", other),
             ("BUSYGROUP something else", other),
         ] {
             let refusal = refusal(text);
             assert!(kind(&refusal), "{text}: {refusal:?}");
             let shown = refusal.to_string();
+            assert!(!shown.contains("hunter2"), "{shown}");
             assert!(!shown.contains("user_script") && !shown.contains("f_8"), "{shown}");
         }
     }

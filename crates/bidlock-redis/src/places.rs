@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bidlock_core::{Attempt, Holder, Key, LeaseId, Moment, limits};
+use bidlock_core::{Attempt, FencingToken, Holder, Key, LeaseId, Moment, limits};
 
 /// A lock of a client that tells nobody when it is done is looked at by one process this often.
 const FOREIGN: Duration = Duration::from_millis(100);
@@ -32,6 +32,8 @@ struct Place {
     ahead: u32,
     /// Whether the server is known to have this place.
     known: bool,
+    /// The token of a grant that a message brought, until the server was asked about it.
+    pushed: Option<FencingToken>,
 }
 
 /// What the server said last, to whichever lease asked.
@@ -84,23 +86,47 @@ impl Places {
     ) -> Vec<LeaseId> {
         let mut keys = self.lock();
         let waited = keys.entry(key.clone()).or_default();
-        let was_known = waited.places.get(&lease.unique()).is_some_and(|place| place.known);
-        let place = Place { lease: lease.clone(), ahead: told.ahead, known: true };
-        waited.places.insert(lease.unique(), place);
+        let place = Place { lease: lease.clone(), ahead: told.ahead, known: true, pushed: None };
+        let before = waited.places.insert(lease.unique(), place);
+        let lost = before.is_some_and(|place| place.pushed.is_some() || (told.anew && place.known));
         // A lock without an end is looked at as often as may be.
         let left = if told.remaining.is_zero() { limits::TTL_MAX } else { told.remaining };
         waited.seen = Some(Seen { holder: told.holder.clone(), at: now, ends: now + left });
         waited.asked = None;
-        if !(told.anew && was_known) {
-            return Vec::new();
+        if lost { waited.doubt_others(lease) } else { Vec::new() }
+    }
+
+    /// A message brought the lease a grant, of which nobody knows yet whether it still stands.
+    pub(crate) fn pushed(&self, key: &Key, lease: &LeaseId, token: FencingToken) {
+        let mut keys = self.lock();
+        let place = keys.get_mut(key).and_then(|waited| waited.places.get_mut(&lease.unique()));
+        if let Some(place) = place {
+            (place.known, place.pushed) = (false, Some(token));
         }
-        let others = waited.places.values_mut().filter(|place| place.lease != *lease);
+    }
+
+    /// The lease waits no more: it has the key by that token, or nothing. When a message had
+    /// brought it another grant, the window passed unused, and the server has dropped all of this
+    /// process: returns who has to look.
+    pub(crate) fn settled(
+        &self,
+        key: &Key,
+        lease: &LeaseId,
+        has: Option<FencingToken>,
+    ) -> Vec<LeaseId> {
+        let mut keys = self.lock();
+        let Some(waited) = keys.get_mut(key) else { return Vec::new() };
+        let place = waited.places.remove(&lease.unique());
+        waited.asked = None;
+        let passed = place.and_then(|place| place.pushed).is_some_and(|token| has != Some(token));
+        let others = if passed { waited.doubt_others(lease) } else { Vec::new() };
+        if waited.places.is_empty() {
+            keys.remove(key);
+        }
+        if keys.is_empty() {
+            keys.shrink_to(1_024);
+        }
         others
-            .map(|place| {
-                place.known = false;
-                place.lease.clone()
-            })
-            .collect()
     }
 
     /// A key ends sooner than it was told.
@@ -119,19 +145,14 @@ impl Places {
         }
     }
 
-    /// The lease waits no more.
+    /// The lease waits no more, and the grant that a message brought it stands.
     pub(crate) fn leave(&self, key: &Key, lease: &LeaseId) {
-        let mut keys = self.lock();
-        if let Some(waited) = keys.get_mut(key) {
-            waited.places.remove(&lease.unique());
-            waited.asked = None;
-            if waited.places.is_empty() {
-                keys.remove(key);
-            }
-        }
-        if keys.is_empty() {
-            keys.shrink_to(1_024);
-        }
+        let pushed = {
+            let keys = self.lock();
+            let place = keys.get(key).and_then(|waited| waited.places.get(&lease.unique()));
+            place.and_then(|place| place.pushed)
+        };
+        self.settled(key, lease, pushed);
     }
 
     /// Messages may have been lost, and the server may have forgotten everything: returns who has
@@ -154,6 +175,19 @@ impl Places {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Waited>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waited {
+    /// Puts the places of all but one in doubt; returns whose they are.
+    fn doubt_others(&mut self, lease: &LeaseId) -> Vec<LeaseId> {
+        let others = self.places.values_mut().filter(|place| place.lease != *lease);
+        others
+            .map(|place| {
+                place.known = false;
+                place.lease.clone()
+            })
+            .collect()
     }
 }
 
@@ -225,6 +259,36 @@ mod tests {
         assert!(places.recent(&key(), &first, at(32)).is_some());
         assert_eq!(places.doubt_all().len(), 2);
         assert_eq!(places.recent(&key(), &first, at(32)), None);
+    }
+
+    #[test]
+    fn a_window_that_passed_unused_puts_the_others_in_doubt() {
+        let (places, [first, second]) = (Places::default(), leases());
+        let token = FencingToken::new;
+        let wait = || {
+            places.told(&key(), &first, &told(300, true), at(0));
+            places.told(&key(), &second, &told(300, true), at(0));
+            places.pushed(&key(), &first, token(7));
+        };
+        wait();
+        assert!(places.settled(&key(), &first, Some(token(7))).is_empty(), "confirmed");
+        wait();
+        assert_eq!(
+            places.settled(&key(), &first, Some(token(8))),
+            std::slice::from_ref(&second),
+            "anew"
+        );
+        assert_eq!(places.recent(&key(), &second, at(1)), None);
+        wait();
+        assert_eq!(places.settled(&key(), &first, None), std::slice::from_ref(&second), "lost");
+        wait();
+        let lost = places.told(&key(), &first, &told(300, true), at(5));
+        assert_eq!(lost, std::slice::from_ref(&second));
+        wait();
+        places.leave(&key(), &first);
+        assert!(places.recent(&key(), &second, at(1)).is_some(), "it stands");
+        assert!(places.settled(&key(), &second, None).is_empty());
+        assert!(places.is_empty());
     }
 
     #[test]

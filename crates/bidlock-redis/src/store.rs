@@ -121,7 +121,10 @@ impl Backend for Redis {
         }
         let answer = self.ask(request, now + request.within).await;
         match &answer {
-            Ok(Attempt::Granted { .. }) => core.places.leave(&request.key, &request.lease),
+            Ok(Attempt::Granted { token }) => {
+                let lost = core.places.settled(&request.key, &request.lease, Some(*token));
+                core.look(&request.key, lost);
+            }
             Ok(Attempt::Held { .. }) => {}
             Err(_) => core.places.doubt(&request.key, &request.lease),
         }
@@ -130,36 +133,21 @@ impl Backend for Redis {
     }
 
     async fn renew(&self, request: &RenewRequest) -> Result<Renewal> {
+        let answer = self.extend(request).await;
         let core = &*self.core;
-        let about = core.about(Op::Renew, Some(&request.key));
-        let deadline = core.clock.now() + request.within;
-        let (names, lease) = (Names::of(&request.key), marked(&request.lease));
-        let ttl = request.ttl.as_millis().to_string();
-        for _ in 0..2 {
-            let until = deadline_text(core.server_deadline(deadline));
-            let argv = [lease.as_bytes(), ttl.as_bytes(), until.as_bytes()];
-            let script = &core.scripts.renew;
-            let order = [0, 1, 2, 3, 4];
-            let reply = core.run(about, deadline, script, &names, &order, &argv).await?;
-            match numbers(&reply.value)[..] {
-                [1, now] => {
-                    core.learn(&reply, now);
-                    return Ok(Renewal::Renewed);
-                }
-                [2, now] => {
-                    core.learn(&reply, now);
-                    if core.clock.now() >= deadline {
-                        break;
-                    }
-                }
-                [3] => return Ok(Renewal::Expired),
-                [4] => return Ok(Renewal::Taken),
-                [5] => return Ok(Renewal::Revoked),
-                [6] => return Ok(Renewal::DataLost),
-                _ => return Err(about.odd(&reply.value)),
-            }
+        if core.places.is_empty() {
+            return answer;
         }
-        Err(about.too_late())
+        match answer {
+            Ok(Renewal::Renewed) => core.places.leave(&request.key, &request.lease),
+            Ok(_) => {
+                let lost = core.places.settled(&request.key, &request.lease, None);
+                core.look(&request.key, lost);
+            }
+            Err(_) => {}
+        }
+        core.listens();
+        answer
     }
 
     async fn release(&self, key: &Key, lease: &LeaseId) -> Result<Ownership> {
@@ -202,6 +190,40 @@ impl Backend for Redis {
 }
 
 impl Redis {
+    /// Asks the server to extend a lease; once more when its clock is another than thought.
+    async fn extend(&self, request: &RenewRequest) -> Result<Renewal> {
+        let core = &*self.core;
+        let about = core.about(Op::Renew, Some(&request.key));
+        let deadline = core.clock.now() + request.within;
+        let (names, lease) = (Names::of(&request.key), marked(&request.lease));
+        let ttl = request.ttl.as_millis().to_string();
+        for _ in 0..2 {
+            let until = deadline_text(core.server_deadline(deadline));
+            let argv = [lease.as_bytes(), ttl.as_bytes(), until.as_bytes()];
+            let script = &core.scripts.renew;
+            let order = [0, 1, 2, 3, 4];
+            let reply = core.run(about, deadline, script, &names, &order, &argv).await?;
+            match numbers(&reply.value)[..] {
+                [1, now] => {
+                    core.learn(&reply, now);
+                    return Ok(Renewal::Renewed);
+                }
+                [2, now] => {
+                    core.learn(&reply, now);
+                    if core.clock.now() >= deadline {
+                        break;
+                    }
+                }
+                [3] => return Ok(Renewal::Expired),
+                [4] => return Ok(Renewal::Taken),
+                [5] => return Ok(Renewal::Revoked),
+                [6] => return Ok(Renewal::DataLost),
+                _ => return Err(about.odd(&reply.value)),
+            }
+        }
+        Err(about.too_late())
+    }
+
     /// Asks the server for a key; once more when its clock turns out to be another than thought.
     async fn ask(&self, request: &AcquireRequest, deadline: Moment) -> Result<Attempt> {
         let core = &*self.core;

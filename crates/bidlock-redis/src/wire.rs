@@ -16,8 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use crate::resp::{self, Value};
-use desk::Desk;
-use state::{Answered, Pending, State};
+use state::{Pending, State};
 
 /// A way to a server: bytes in, bytes out.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -82,7 +81,16 @@ pub(crate) struct Link {
     /// What was read and not yet understood.
     pub(crate) unread: Vec<u8>,
     /// Where messages come in, when the server cannot send them on the first one.
-    pub(crate) ears: Option<(Box<dyn Stream>, Vec<u8>)>,
+    pub(crate) ears: Option<Ears>,
+}
+
+/// A connection for messages alone.
+pub(crate) struct Ears {
+    pub(crate) stream: Box<dyn Stream>,
+    pub(crate) unread: Vec<u8>,
+    pub(crate) heard: Moment,
+    /// When it was asked for a sign of life that has not come.
+    pub(crate) asked: Option<Moment>,
 }
 
 impl Debug for Link {
@@ -147,7 +155,8 @@ impl Wire {
                 Status::Down { since, why } => (*since, why.clone()),
             };
             let until = deadline.min(since + BRIDGED);
-            if matches!(why, Failed::Refused(_)) || self.clock.now() >= until {
+            let passes = !matches!(&why, Failed::Refused(r) if !matches!(r, Refusal::NotReady(_)));
+            if !passes || self.clock.now() >= until {
                 return Err(why);
             }
             tokio::select! {
@@ -224,7 +233,9 @@ impl Wire {
     /// Ends the driver, and with it the connection.
     pub(crate) fn close(&self) {
         self.status.send_replace(Status::Closed);
-        self.lock().driver.wake_by_ref();
+        let state = self.lock();
+        state.driver.wake_by_ref();
+        state.desks.iter().for_each(|(desk, _)| desk.ring());
     }
 
     pub(crate) fn status(&self) -> watch::Receiver<Status> {
@@ -253,7 +264,7 @@ impl Wire {
 
     /// Gives a connection up, and tells everybody who waits for an answer on it.
     pub(crate) fn down(&self, why: &Failed) {
-        let lost = self.lock().cut();
+        // First, so that nobody finds it up and without a connection.
         let now = self.clock.now();
         self.status.send_if_modified(|status| {
             let since = match status {
@@ -264,6 +275,7 @@ impl Wire {
             *status = Status::Down { since, why: why.clone() };
             true
         });
+        let lost = self.lock().cut();
         let cause = match why {
             Failed::NotSent(cause) | Failed::Lost(cause) => Arc::clone(cause),
             Failed::Refused(refusal) => refusal.to_string().into(),
@@ -278,14 +290,17 @@ impl Wire {
 
     /// When the driver has to look even if nothing happens.
     pub(crate) fn next_timer(&self) -> Moment {
-        /// A timer is left running when nothing is pending, so that the next call finds it armed.
-        const IDLE: Duration = Duration::from_secs(5);
+        /// A timer is left running when nothing is pending, so that the next call finds it armed,
+        /// and no runtime that stands still keeps an answer for longer.
+        const IDLE: Duration = Duration::from_secs(1);
         let mut state = self.lock();
         let now = self.clock.now();
         let silence = state.listens.then(|| (state.quiet_since() + SILENCE).max(now));
         let earliest =
             state.pending.iter().filter(|p| p.answer.is_some()).map(|p| p.deadline).min();
-        let at = silence.into_iter().chain(earliest).fold(now + IDLE, Moment::min);
+        let ears = state.ears_due().filter(|_| state.listens).map(|due| due.max(now));
+        let due = silence.into_iter().chain(earliest).chain(ears);
+        let at = due.fold(now + IDLE, Moment::min);
         state.armed = Some(at);
         state.rearm = false;
         at
@@ -294,8 +309,11 @@ impl Wire {
     /// Gives up on calls that have no time left; finds out whether the connection is dead.
     pub(crate) fn expire(&self) -> Result<(), Cause> {
         let now = self.clock.now();
-        let (late, dead, silent) = {
+        let (late, dead, silent, desks) = {
             let mut state = self.lock();
+            if state.listens {
+                state.test_ears(now)?;
+            }
             let heard = state.heard;
             let (mut late, mut dead) = (Vec::new(), false);
             for pending in state.pending.iter_mut().filter(|pending| pending.deadline <= now) {
@@ -304,8 +322,13 @@ impl Wire {
                 late.extend(pending.answer.take());
             }
             let silent = state.listens && state.quiet_since() + SILENCE <= now;
-            (late, dead, silent)
+            let desks: Vec<_> = state.desks.iter().map(|(desk, _)| Arc::clone(desk)).collect();
+            (late, dead, silent, desks)
         };
+        // What its own runtime did not hand out for want of a turn.
+        for desk in desks {
+            desk.hand_out();
+        }
         for answer in late {
             drop(answer.send(Err(Failed::Lost("no answer in time".into()))));
         }
@@ -337,13 +360,12 @@ impl Wire {
             let mut state = self.lock();
             state.told = false;
             state.driver.clone_from(context.waker());
-            let received = self.clock.now();
             let broken = state
                 .flush(context)
-                .and_then(|()| state.read(context, scratch, received, &mut done, &mut pushes));
-            (broken.err(), state.rearm, received)
+                .and_then(|()| state.read(context, scratch, &*self.clock, &mut done, &mut pushes));
+            (broken.err(), state.rearm, self.clock.now())
         };
-        hand_over(done);
+        desk::deliver(done);
         if !pushes.is_empty() {
             return Poll::Ready(Wakeup::Pushes(pushes, received));
         }
@@ -356,31 +378,5 @@ impl Wire {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Brings answers to those who wait for them: one at once, several through the desks of their
-/// runtimes.
-fn hand_over(done: Vec<Answered>) {
-    let several = done.len() > 1;
-    let mut rung: Vec<Arc<Desk>> = Vec::new();
-    for Answered { answer, reply, desk } in done {
-        let left = match desk.filter(|_| several) {
-            None => Some((answer, reply)),
-            Some(desk) => {
-                let left = desk.take(answer, reply);
-                if left.is_none() && !rung.iter().any(|other| Arc::ptr_eq(other, &desk)) {
-                    rung.push(desk);
-                }
-                left
-            }
-        };
-        if let Some((answer, reply)) = left {
-            // Whoever asked may have gone.
-            drop(answer.send(Ok(reply)));
-        }
-    }
-    for desk in rung {
-        desk.ring();
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bidlock_core::{
     AcquireRequest, Attempt, Backend, BackendError, Backoff, Clock, Health, Key, LeaseId, Listener,
-    Moment, Op, Ownership, Platform, Prefix, RenewRequest, Renewal, Ttl,
+    Moment, Op, Ownership, Platform, Prefix, Refusal, RenewRequest, Renewal, Ttl,
 };
 use tokio::sync::Notify;
 
@@ -210,7 +210,12 @@ impl Inner {
                 Err(failed) => failed,
             };
             let again = self.clock().now() + backoff.pause(&*self.platform.rng);
-            if again >= until || !failed.is_retryable() {
+            // Rights may come back: a password that is being changed costs no key its release.
+            let denied = matches!(
+                &failed,
+                Error::Store(BackendError::Refused { reason: Refusal::Permission(_), .. })
+            );
+            if again >= until || !(failed.is_retryable() || denied) {
                 tracing::warn!(%key, %lease, error = %failed, "not released: the TTL ends it");
                 return None;
             }

@@ -7,7 +7,7 @@ local function tell_others(window)
   local last, heard, count = waiters(-100, -1), {}, 0
   for n = #last, 1, -1 do
     local lease, client, _, lives = unpack(last[n])
-    if lives and not heard[client] and count < 10 then
+    if lives and not heard[client] and count < 3 then
       heard[client], count = true, count + tell(client, 'e', lease, window)
     end
   end

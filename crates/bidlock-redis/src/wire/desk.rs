@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::runtime::{Handle, Id};
 use tokio::sync::Notify;
 
-use super::state::Answer;
+use super::state::{Answer, Answered};
 use super::{Reply, Wire};
 
 /// One runtime's desk; a task of that runtime serves it.
@@ -53,12 +53,13 @@ impl Desk {
         }
     }
 
-    fn hand_out(&self) {
+    /// Hands out what is there.
+    pub(super) fn hand_out(&self) {
         let done = {
             let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
             done.as_mut().map(std::mem::take).unwrap_or_default()
         };
-        deliver(done);
+        send_all(done);
     }
 }
 
@@ -84,13 +85,36 @@ impl Served {
 impl Drop for Served {
     fn drop(&mut self) {
         let left = self.0.done.lock().unwrap_or_else(PoisonError::into_inner).take();
-        deliver(left.unwrap_or_default());
+        send_all(left.unwrap_or_default());
     }
 }
 
-fn deliver(done: Vec<(Answer, Reply)>) {
+fn send_all(done: Vec<(Answer, Reply)>) {
     for (answer, reply) in done {
         // Whoever asked may have gone.
         drop(answer.send(Ok(reply)));
+    }
+}
+
+/// Brings answers to those who wait for them: one at once, several through the desks of their
+/// runtimes.
+pub(super) fn deliver(done: Vec<Answered>) {
+    let several = done.len() > 1;
+    let mut rung: Vec<Arc<Desk>> = Vec::new();
+    for Answered { answer, reply, desk } in done {
+        let left = match desk.filter(|_| several) {
+            None => Some((answer, reply)),
+            Some(desk) => {
+                let left = desk.take(answer, reply);
+                if left.is_none() && !rung.iter().any(|other| Arc::ptr_eq(other, &desk)) {
+                    rung.push(desk);
+                }
+                left
+            }
+        };
+        send_all(left.into_iter().collect());
+    }
+    for desk in rung {
+        desk.ring();
     }
 }

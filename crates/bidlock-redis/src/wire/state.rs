@@ -5,13 +5,13 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
-use bidlock_core::Moment;
+use bidlock_core::{Clock, Moment};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::desk::Desk;
-use super::{Cause, Failed, KEPT, Link, Reply, Stream, Wire};
+use super::{Cause, Failed, KEPT, Link, PING, Reply, SILENCE, Stream, Wire};
 use crate::resp::{self, Malformed, Value};
 
 #[derive(Debug)]
@@ -114,17 +114,21 @@ impl State {
         }
     }
 
-    /// Reads until nothing more is there.
+    /// Reads until nothing more is there. What came before an end is read in any case.
     pub(super) fn read(
         &mut self,
         context: &mut Context<'_>,
         scratch: &mut [u8],
-        received: Moment,
+        clock: &dyn Clock,
         done: &mut Vec<Answered>,
         pushes: &mut Vec<Vec<Value>>,
     ) -> Result<(), Cause> {
         let Some(link) = &mut self.link else { return Ok(()) };
-        if take_in(&mut link.stream, &mut link.unread, context, scratch)? {
+        let known = link.unread.len();
+        let ended = take_in(&mut link.stream, &mut link.unread, context, scratch);
+        // After it was read: before that, a server's time would seem to be an earlier one (I9).
+        let received = clock.now();
+        if link.unread.len() > known {
             self.heard = received;
         }
         for value in values(&mut link.unread)? {
@@ -141,16 +145,46 @@ impl State {
                 }
             }
         }
-        if let Some((stream, unread)) = &mut link.ears {
-            take_in(stream, unread, context, scratch)?;
-            for value in values(unread)? {
+        if let Some(ears) = &mut link.ears {
+            let known = ears.unread.len();
+            let deaf = take_in(&mut ears.stream, &mut ears.unread, context, scratch);
+            if ears.unread.len() > known {
+                (ears.heard, ears.asked) = (received, None);
+            }
+            for value in values(&mut ears.unread)? {
                 // Without RESP3 a message is an array like any other.
                 if let Value::List(push) | Value::Push(push) = value {
                     pushes.push(push);
                 }
             }
+            deaf?;
         }
-        Ok(())
+        ended
+    }
+
+    /// When the connection for messages has to be looked after, where there is one.
+    pub(super) fn ears_due(&self) -> Option<Moment> {
+        let ears = self.link.as_ref()?.ears.as_ref()?;
+        Some(ears.asked.map_or(ears.heard + SILENCE, |asked| asked + PING))
+    }
+
+    /// Tests the connection for messages, when it has been silent for long.
+    pub(super) fn test_ears(&mut self, now: Moment) -> Result<(), Cause> {
+        let due = self.ears_due().is_some_and(|due| due <= now);
+        let Some(ears) = self.link.as_mut().and_then(|link| link.ears.as_mut()).filter(|_| due)
+        else {
+            return Ok(());
+        };
+        if ears.asked.is_some() {
+            return Err("nothing comes through the connection for messages any more".into());
+        }
+        ears.asked = Some(now);
+        // Nothing else is ever written there, so there is room for it, or the connection is dead.
+        let mut context = Context::from_waker(&self.driver);
+        match Pin::new(&mut ears.stream).poll_write(&mut context, b"*1\r\n$4\r\nPING\r\n") {
+            Poll::Ready(Err(error)) => Err(error.to_string().into()),
+            _ => Ok(()),
+        }
     }
 
     /// Drops the connection; returns who waits for answers, and whether their calls were sent.
@@ -168,25 +202,23 @@ impl State {
     }
 }
 
-/// Reads all there is; tells whether there was anything.
+/// Reads all there is.
 fn take_in(
     stream: &mut Box<dyn Stream>,
     unread: &mut Vec<u8>,
     context: &mut Context<'_>,
     scratch: &mut [u8],
-) -> Result<bool, Cause> {
-    let mut any = false;
+) -> Result<(), Cause> {
     loop {
         let mut buffer = ReadBuf::new(scratch);
         match Pin::new(&mut *stream).poll_read(context, &mut buffer) {
-            Poll::Pending => return Ok(any),
+            Poll::Pending => return Ok(()),
             Poll::Ready(Err(error)) => return Err(error.to_string().into()),
             Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
                 return Err("the server closed the connection".into());
             }
             Poll::Ready(Ok(())) => unread.extend_from_slice(buffer.filled()),
         }
-        any = true;
     }
 }
 
