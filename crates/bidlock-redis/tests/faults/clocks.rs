@@ -2,9 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::{Arc, Mutex};
 
 use bidlock::{Error, LossReason, Wait};
-use bidlock_core::Attempt;
+use bidlock_core::{Attempt, Backend as _, Listener, News, Wake, limits};
 use bidlock_testkit::servers::ServerOptions;
 use bidlock_testkit::wait_until;
 
@@ -171,4 +172,38 @@ fn a_step_between_a_wait_and_its_grant_is_survived() {
             wait_until("it is free", SOON, || !scene.exists(&key));
         }
     });
+}
+
+/// What a message brought is believed no longer than its window, also when the server's clock was
+/// stepped since it was last read.
+#[test]
+fn a_step_lengthens_no_belief_in_a_pushed_grant() {
+    on_every_kind(async |kind| {
+        let scene = Scene::with(kind, options());
+        let (holder, waiting) = (scene.client().await, scene.client().await);
+        let (key, heard) = (key("job"), Arc::new(Heard::default()));
+        let lease = holder.take(&key, 80_000).await;
+        let place = waiting.lease();
+        let listener: std::sync::Weak<dyn Listener> = Arc::downgrade(&heard) as _;
+        waiting.store.subscribe(listener);
+        let held = waiting.acquire(&key, &place, [60_000, 60_000, 1_000]).await;
+        assert!(matches!(held, Ok(Attempt::Held { .. })), "{held:?}");
+        scene.server.step_clock(30_000_000); // Within the life of key and place.
+        holder.release(&key, &lease).await;
+        wait_until("the grant", SOON, || heard.0.lock().expect("no panic").is_some());
+        let now = waiting.platform.clock.now();
+        let told = heard.0.lock().expect("no panic").take();
+        let Some(News::Granted { until, .. }) = told else { panic!("{told:?}") };
+        assert!(until.since(now) <= limits::GRANT_WINDOW, "{:?}", until.since(now));
+    });
+}
+
+#[derive(Debug, Default)]
+struct Heard(Mutex<Option<News>>);
+
+impl Listener for Heard {
+    fn woken(&self, wake: &Wake) -> bool {
+        *self.0.lock().expect("no panic") = Some(wake.news);
+        true
+    }
 }

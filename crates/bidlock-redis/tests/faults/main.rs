@@ -6,6 +6,7 @@ mod chaos;
 mod clocks;
 mod drops;
 mod ghosts;
+mod handshake;
 mod links;
 mod processes;
 mod refusals;

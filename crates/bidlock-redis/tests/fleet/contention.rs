@@ -123,10 +123,14 @@ fn a_stopped_process_costs_one_window_however_many_wait_in_it() {
     assert!(took >= millis(1_900), "a stopped process was not given its window: {took:?}");
     assert!(took < millis(3_000), "{took:?}");
     // Whoever goes on joins the queue again, and nobody believes in what was passed on.
+    let went_on = now(&locker);
     for process in &stopped {
         process.go_on().expect("it can go on");
     }
     fleet.wait_for_cycles(70, &mut stopped);
+    // All of them at once, and not each at the look that it would have had anyway.
+    let all = now(&locker).since(went_on);
+    assert!(all < millis(15_000), "{all:?}");
     all_end(&mut stopped);
     all_end(&mut others);
     assert_eq!(fleet.checked().len(), 70);
