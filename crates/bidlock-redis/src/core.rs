@@ -245,6 +245,11 @@ impl Hears for Core {
         }
     }
 
+    /// Who waits learns why nothing comes, and says so when the wait is over.
+    fn away(&self) {
+        self.ready();
+    }
+
     fn message(&self, text: &str, received: Moment) {
         let Some(Message { key, lease, kind }) = Message::read(text) else { return };
         match kind {

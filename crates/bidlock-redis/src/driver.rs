@@ -37,6 +37,8 @@ pub(crate) trait Hears: Send + Sync + 'static {
     fn connected(&self, server: Server, time: Reading);
     /// The connection is up: calls go through.
     fn ready(&self);
+    /// There has been none for so long that calls fail at once now.
+    fn away(&self);
     /// A message of a channel.
     fn message(&self, text: &str, received: Moment);
 }
@@ -80,6 +82,7 @@ impl Driver {
     /// Runs until the wire is closed, or nobody hears any more.
     pub(crate) async fn run(self, hears: std::sync::Weak<dyn Hears>) {
         let (mut backoff, mut broke) = (Backoff::store(), self.clock.now());
+        let mut told = false;
         let mut scratch = vec![0; KEPT].into_boxed_slice();
         while !self.wire.is_closed() {
             match self.dial().await {
@@ -90,6 +93,7 @@ impl Driver {
                     self.wire.up(link);
                     hearer.ready();
                     drop(hearer);
+                    told = false;
                     let up = self.clock.now();
                     let cause = self.serve(&hears, &mut scratch).await;
                     tracing::debug!(%cause, "disconnected");
@@ -105,6 +109,9 @@ impl Driver {
             let mut status = self.wire.status();
             let (now, pause) = (self.clock.now(), backoff.pause(&*self.rng));
             let bridged = now.since(broke) < BRIDGED;
+            if !bridged && !std::mem::replace(&mut told, true) {
+                hears.upgrade().into_iter().for_each(|hearer| hearer.away());
+            }
             let until = now + if bridged { pause.min(PAUSE_BRIDGED) } else { pause };
             tokio::select! {
                 () = self.clock.sleep_until(until) => {}

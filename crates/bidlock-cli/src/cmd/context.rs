@@ -10,8 +10,9 @@ use crate::config::{Config, Environment};
 use crate::exit::{Failure, code};
 use crate::output::Output;
 
-/// How long bidlock waits at its end for what runs in the background, such as a release.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long bidlock waits at its end for what runs in the background, such as leaving a queue: a
+/// store that is well takes some milliseconds, and what is left behind ends by itself.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What every subcommand that needs a store works with.
 #[derive(Debug)]

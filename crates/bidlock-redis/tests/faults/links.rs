@@ -190,6 +190,26 @@ fn a_short_outage_is_unseen_and_a_long_one_told_at_once_with_its_cause() {
     });
 }
 
+/// Whoever waits for a key of a server that has gone is not told that somebody still has it.
+#[test]
+fn a_wait_that_outlasts_its_server_ends_with_what_became_of_it() {
+    on_every_kind(async |kind| {
+        let scene = Scene::new(kind);
+        let (holder, locker, key) = (scene.locker().await, scene.locker().await, key("job"));
+        let lease = holder.acquire(&key).ttl(ttl(60_000)).await.expect("it is free");
+        let wait = locker.acquire(&key).wait(Wait::For(millis(3_000)));
+        let waiter = tokio::spawn(wait.into_future());
+        scene.await_queue(&key, 1);
+        scene.server.kill();
+        scene.proxy.refuse(true);
+        scene.proxy.cut();
+        let ended = within("the wait", millis(3_500), waiter).await.expect("no panic");
+        let gone = matches!(&ended, Err(Error::Store(BackendError::Unreachable { .. })));
+        assert!(gone, "{ended:?}");
+        drop(lease);
+    });
+}
+
 #[test]
 fn an_outage_is_not_answered_by_a_storm_of_connections() {
     let scene = Scene::new(ServerKind::Redis70);
