@@ -1,5 +1,6 @@
 //! Where settings come from: flags, then the environment, then `.env`, then defaults.
 
+mod file;
 mod redis;
 mod sources;
 
@@ -236,13 +237,18 @@ fn lock_store(
     let own = sources.flag_or(FLAG_URL, flags.url.as_ref().map(UrlText::expose), "BIDLOCK_URL");
     if let Some(found) = own.or_else(|| sources.variable("REDIS_URL")) {
         if found.name == "REDIS_URL" {
-            let more: Vec<_> =
-                redis::PARTS.into_iter().filter(|n| sources.variable(n).is_some()).collect();
+            let parts = redis::PARTS.into_iter().chain(redis::USERS);
+            let more: Vec<_> = parts.filter(|name| sources.variable(name).is_some()).collect();
             if !more.is_empty() {
                 notes.push(format!("REDIS_URL is used; {} is not", more.join(", ")));
             }
         }
-        return read(&found, StoreUrl::lock);
+        let store = read(&found, StoreUrl::lock)?;
+        // By how it is shown: `rediss:` and `unix:` need no more.
+        if found.name == "REDIS_URL" && store.value.to_string().starts_with("redis:") {
+            redis::no_tls_is_asked_for(sources)?;
+        }
+        return Ok(store);
     }
     if let Some(parts) = redis::from_parts(sources)? {
         return Ok(parts);

@@ -55,6 +55,8 @@ pub struct BadUrl(String);
 
 const PORT: u16 = 6379;
 const FORM: &str = "write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]";
+const ESCAPES: &str = "in a password, write % as %25, @ as %40, : as %3A, / as %2F, ? as %3F and # \
+                       as %23";
 const OPTIONS: &str = "options are ca=FILE, cert=FILE and key=FILE with rediss:, and db=NUMBER, \
                        user=NAME and password=TEXT with unix:";
 
@@ -62,7 +64,8 @@ impl Config {
     /// Reads `redis://`, `rediss://`, `valkey://`, `valkeys://` (each
     /// `[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`) or `unix:///PATH`. An `s` at the end of the
     /// scheme means TLS, with `?ca=FILE&cert=FILE&key=FILE` where the built-in roots or a
-    /// password do not do. Parts are percent-decoded.
+    /// password do not do; a socket takes `?db=NUMBER&user=NAME&password=TEXT`. Parts are
+    /// percent-decoded.
     ///
     /// # Errors
     /// [`BadUrl`] says what is wrong, and repeats no part that may be a password.
@@ -151,21 +154,32 @@ fn check_host(host: &str) -> Result<String, BadUrl> {
     }
     if !host.chars().all(fits) {
         // A password with an unencoded @ or / shows up here: say nothing of what it was.
-        let what = "the host has characters that no host has (in a password, write @ as %40, : as \
-                    %3A and / as %2F)";
-        return Err(bad(what, FORM));
+        return Err(bad(&format!("the host has characters that no host has ({ESCAPES})"), FORM));
     }
     Ok(host.to_owned())
 }
 
 fn number(text: &str, what: &str, least: u16) -> Result<u16, BadUrl> {
     let read = text.parse().ok().filter(|number| *number >= least);
-    read.ok_or_else(|| bad(&format!("the {what} is not a number from {least} to 65535"), FORM))
+    // The rest of a password with an unencoded ? or / is taken for one of these.
+    read.ok_or_else(|| {
+        let what = format!("the {what} is not a number from {least} to 65535 ({ESCAPES})");
+        bad(&what, FORM)
+    })
+}
+
+/// Says that an option is none. Its name is shown, but no part of a password with an unencoded ?.
+fn unknown(name: &str, query: &str) -> BadUrl {
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    if !plain || query.contains('@') {
+        return bad(&format!("an option is unknown ({ESCAPES})"), OPTIONS);
+    }
+    bad(&format!("there is no option {name:?}"), OPTIONS)
 }
 
 fn tcp(rest: &str, tls: bool) -> Result<Config, BadUrl> {
     if rest.contains('#') {
-        return Err(bad("a # has no meaning here (in a password, write it as %23)", FORM));
+        return Err(bad(&format!("a # has no meaning here ({ESCAPES})"), FORM));
     }
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (account, place) = match rest.rsplit_once('@') {
@@ -185,6 +199,9 @@ fn tcp(rest: &str, tls: bool) -> Result<Config, BadUrl> {
         }
         None => place.split_once(':').unwrap_or((place, "")),
     };
+    if host.is_empty() && !port.is_empty() {
+        return Err(bad(&format!("no host is named before the : ({ESCAPES})"), FORM));
+    }
     let mut config = Config {
         place: Place::Tcp(
             check_host(host)?,
@@ -211,7 +228,8 @@ fn tcp(rest: &str, tls: bool) -> Result<Config, BadUrl> {
             ("ca" | "cert" | "key", None) => {
                 return Err(bad("TLS files are named, but the scheme says no TLS", OPTIONS));
             }
-            _ => return Err(bad("an option is unknown", OPTIONS)),
+            ("db", _) => return Err(bad("the database goes after the /, not into ?db=", FORM)),
+            _ => return Err(unknown(name, query)),
         }
     }
     match (client, &mut config.tls) {
@@ -224,6 +242,10 @@ fn tcp(rest: &str, tls: bool) -> Result<Config, BadUrl> {
 
 fn unix(rest: &str) -> Result<Config, BadUrl> {
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    if !path.starts_with('/') && rest.contains('@') {
+        let what = "a socket's user and password are options, not before an @";
+        return Err(bad(what, "write unix:///PATH?user=NAME&password=TEXT"));
+    }
     if !path.starts_with('/') {
         return Err(bad("no absolute path is named", "write unix:///PATH"));
     }
@@ -239,7 +261,7 @@ fn unix(rest: &str) -> Result<Config, BadUrl> {
             "db" => config.database = u32::from(number(&value, "database", 0)?),
             "user" => config.user = Some(value),
             "password" => config.password = Some(Secret(value)),
-            _ => return Err(bad("an option is unknown", OPTIONS)),
+            _ => return Err(unknown(name, query)),
         }
     }
     if config.user.is_some() && config.password.is_none() {

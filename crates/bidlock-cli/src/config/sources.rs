@@ -1,10 +1,10 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt::{self, Display};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::ConfigError;
+use super::file::read_file;
 use crate::args::Global;
 
 /// Where a setting was found.
@@ -139,47 +139,4 @@ impl<'a> Sources<'a> {
             .ok_or(ConfigError::NoHome)?;
         Ok(folder.join("bidlock").join("bidlock.db"))
     }
-}
-
-type Pairs = (PathBuf, HashMap<String, String>);
-
-/// Reads a file of `NAME=value` lines; `None` when it is not there.
-fn read_file(path: &Path) -> Result<Option<Pairs>, ConfigError> {
-    const HINT: &str = "correct the file, or ignore it with --no-env-file";
-    let refuse = |why: String| ConfigError::File { path: path.to_owned(), why, hint: HINT };
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(e) => return Err(refuse(format!("cannot be read: {e}"))),
-    };
-    let text = String::from_utf8(bytes).map_err(|e| {
-        let before = &e.as_bytes()[..e.utf8_error().valid_up_to()];
-        let line = before.split(|b| *b == b'\n').count();
-        refuse(format!("line {line}: not UTF-8"))
-    })?;
-    let mut pairs = HashMap::new();
-    for pair in dotenvy::from_read_iter(text.as_bytes()) {
-        match pair {
-            // The first of two lines counts, as in the tools that also read this file.
-            Ok((name, value)) => {
-                pairs.entry(name).or_insert(value);
-            }
-            Err(dotenvy::Error::LineParse(line, _)) => {
-                // The line itself may hold a password: only its number is shown.
-                let number = line_number(&text, &line);
-                return Err(refuse(format!("line {number}: not of the form NAME=value")));
-            }
-            Err(e) => return Err(refuse(format!("cannot be read: {e}"))),
-        }
-    }
-    Ok(Some((path.to_owned(), pairs)))
-}
-
-/// The number of the line that the parser could not read; one that spans lines counts from
-/// where it starts.
-fn line_number(text: &str, bad: &str) -> usize {
-    let first = bad.lines().next().unwrap_or_default().trim();
-    text.lines().position(|line| line.trim() == first).map_or(1, |index| index + 1)
 }

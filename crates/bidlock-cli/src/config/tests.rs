@@ -143,6 +143,16 @@ fn redis_is_named_by_a_url_or_by_its_parts_and_shown_without_the_password() {
         (&[("REDIS_URL", "redis://u:s3cret@h:6379/0")][..], "redis://u:***@h:6379/0"),
         (&[("REDIS_HOST", "h"), ("REDIS_PASSWORD", "s3cret")], "redis://:***@h:6379/0"),
         (&[("REDIS_PASSWORD", "s3cret")], "redis://:***@localhost:6379/0"),
+        (
+            &[("REDIS_PASSWORD", "s3cret"), ("REDIS_USER", "u"), ("REDIS_TLS", "False")],
+            "redis://u:***@localhost:6379/0",
+        ),
+        (
+            &[("REDIS_HOST", "::1"), ("REDIS_PASSWORD", "s3cret"), ("REDIS_USERNAME", "b@t")],
+            "redis://b@t:***@[::1]:6379/0",
+        ),
+        (&[("REDIS_URL", "rediss://h"), ("REDIS_TLS", "1")], "rediss://h:6379/0"),
+        (&[("BIDLOCK_URL", "redis://h"), ("REDIS_TLS", "1")], "redis://h:6379/0"),
         (&[("REDIS_HOST", "::1"), ("REDIS_PORT", "1"), ("REDIS_DB", "2")], "redis://[::1]:1/2"),
         (&[("BIDLOCK_URL", "rediss://:s3cret@h?ca=/x.pem")], "rediss://:***@h:6379/0"),
         (&[("BIDLOCK_URL", "valkey://h/3")], "redis://h:6379/3"),
@@ -164,6 +174,10 @@ fn redis_is_named_by_a_url_or_by_its_parts_and_shown_without_the_password() {
     let parts = load("", &[("REDIS_HOST", "h"), ("REDIS_PASSWORD", "s%3/c@t:#?")]).unwrap();
     let url = load("--url redis://:s%253%2Fc%40t%3A%23%3F@h", &[]).unwrap();
     assert_eq!(parts.lock.value, url.lock.value);
+    let pairs = [("REDIS_USER", "ü:1"), ("REDIS_PASSWORD", "s%3/c@t:#? ä"), ("REDIS_DB", "2")];
+    let parts = load("", &pairs).unwrap();
+    let url = "--url redis://%C3%BC%3A1:s%253%2Fc%40t%3A%23%3F%20%C3%A4@localhost/2";
+    assert_eq!(parts.lock.value, load(url, &[]).unwrap().lock.value);
 }
 
 #[test]
@@ -180,8 +194,10 @@ fn bad_parts_and_urls_of_redis_are_refused_without_the_password() {
         (("REDIS_URL", "redis://u:s3cret"), "is not a number"),
         (("REDIS_URL", "redis://s3cret@h"), "without a password"),
         (("REDIS_URL", "rediss://u:s3?cret@h"), "redis://[USER:PASSWORD@]HOST"),
-        (("REDIS_URL", "redis://:s3cret@h?password=s3cret"), "an option is unknown"),
+        (("REDIS_URL", "redis://:s3cret@h?password=s3cret"), "no option \"password\""),
         (("REDIS_URL", "unix://run"), "unix:///PATH"),
+        (("REDIS_TLS", "true"), "REDIS_URL=rediss://"),
+        (("REDIS_SSL", "required"), "REDIS_URL=rediss://"),
     ] {
         let refused = load("", &[pair, password]).unwrap_err();
         let text = format!("{refused} {} {refused:?}", refused.hint());
@@ -222,4 +238,15 @@ fn the_visibility_lag_is_a_bounded_duration() {
         let refused = lag(bad).unwrap_err().to_string();
         assert!(refused.contains("BIDLOCK_VISIBILITY_LAG") && refused.contains(bad), "{refused}");
     }
+}
+
+#[test]
+fn a_user_needs_a_password_and_tls_a_url() {
+    let user = load("", &[("REDIS_HOST", "h"), ("REDIS_USER", "bots")]).unwrap_err().to_string();
+    assert!(user.contains("REDIS_USER") && user.contains("REDIS_PASSWORD"), "{user}");
+    // Neither names a server.
+    let alone = load("", &[("REDIS_USER", "bots"), ("REDIS_TLS", "1")]).unwrap();
+    assert_eq!(alone.lock.origin, Origin::Default);
+    let plain = load("", &[("REDIS_URL", "redis://h"), ("REDIS_SSL", "1")]).unwrap_err();
+    assert!(plain.to_string().contains("rediss://"), "{plain}");
 }

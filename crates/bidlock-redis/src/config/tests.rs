@@ -73,3 +73,20 @@ fn what_is_not_understood_is_refused_without_repeating_a_password() {
         assert!(why.contains("write ") || why.contains("options are"), "{url}: {why}");
     }
 }
+
+#[test]
+fn what_is_misplaced_is_told_its_place() {
+    for (url, said) in [
+        ("redis://h?db=2", "the database goes after the /"),
+        ("redis://h?password=hunter2", "no option \"password\""),
+        ("redis://h?ssl_cert_reqs=none", "no option \"ssl_cert_reqs\""),
+        ("unix:///s?tls=1", "no option \"tls\""),
+        ("unix://:hunter2@/s", "?user=NAME&password=TEXT"),
+        ("redis://:hunter2?x@h", "? as %3F"),
+        ("redis://:hunter2%", "% as %25"),
+        ("redis://u:1?hunter2=x@h", "? as %3F"),
+    ] {
+        let why = Config::from_url(url).expect_err(url).to_string();
+        assert!(why.contains(said) && !why.contains("hunter2"), "{url}: {why}");
+    }
+}
