@@ -21,11 +21,12 @@ Examples:
 
 pub(super) const CLEANUP_HELP: &str = "\
 Without --yes nothing is changed. What is done is kept in the audit, before and after. A live lease
-is never removed: `bidlock revoke` takes a lock from its holder.
+is never removed: `bidlock revoke` takes a lock from its holder. What another client left is listed
+and left alone: its owner deletes it.
 
 Examples:
   bidlock cleanup
-  bidlock cleanup --yes --because 'left by the old client, which is gone'";
+  bidlock cleanup --yes --because 'somebody ran PERSIST on our locks'";
 
 pub(super) const BENCH_HELP: &str = "\
 Four measurements of --seconds each, the last of 2s at most: cycles of acquire and release by one

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bidlock::{Browse, LockInfo, LockQuery, Locker, limits};
 use serde_json::{Value, json};
 
@@ -17,8 +19,26 @@ pub(crate) async fn run(args: LocksArgs, context: &Context) -> Result<u8, Failur
         let message = format!("{} cannot list locks", locker.endpoint());
         return Err(Failure::new(code::CONFIG, "unsupported", message));
     };
+    let mut failed: Option<Failure> = None;
     loop {
-        let locks = all(&*browse, &locker, args.marketplace.as_deref()).await?;
+        let looked = all(&*browse, &locker, args.marketplace.as_deref()).await;
+        let clock = context.clock();
+        let locks = match looked {
+            Ok(locks) => locks,
+            Err(failure) if args.watch => {
+                // It goes on until somebody ends it; the same failure is told once.
+                if failed.as_ref().is_none_or(|told| told.kind != failure.kind) {
+                    failure.report(&context.output);
+                }
+                failed = Some(failure);
+                clock.sleep_until(clock.now() + args.every).await;
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
+        if failed.take().is_some() {
+            context.output.say("the store answers again");
+        }
         if args.watch && context.output.is_terminal() && !context.output.json {
             context.output.data(CLEAR)?;
         }
@@ -26,7 +46,6 @@ pub(crate) async fn run(args: LocksArgs, context: &Context) -> Result<u8, Failur
         if !args.watch {
             return Ok(0);
         }
-        let clock = context.clock();
         clock.sleep_until(clock.now() + args.every).await;
     }
 }
@@ -62,7 +81,7 @@ fn show(locks: &[LockInfo], context: &Context) -> Result<(), Failure> {
     }
     let mut table = Table::new(&["KEY", "HOLDER", "TOKEN", "AGE", "REMAINING", "WAITERS"]);
     for lock in locks {
-        let remaining = time::age(lock.remaining);
+        let remaining = end(lock).map_or_else(|| "no end".to_owned(), time::age);
         table.row(vec![
             lock.key.as_str().into(),
             lock.holder.to_string().into(),
@@ -84,9 +103,13 @@ fn show(locks: &[LockInfo], context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
+/// When the lock ends unless it is renewed; `None` when nobody can tell, so that it has no end.
+fn end(lock: &LockInfo) -> Option<Duration> {
+    (!lock.remaining.is_zero()).then_some(lock.remaining)
+}
+
 fn object(lock: &LockInfo) -> Value {
-    let millis =
-        |length: std::time::Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+    let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
     json!({
         "key": lock.key.as_str(),
         "marketplace": lock.key.marketplace(),
@@ -95,7 +118,7 @@ fn object(lock: &LockInfo) -> Value {
         "label": lock.holder.label(),
         "token": lock.token.map(bidlock::FencingToken::get),
         "age_ms": lock.age.map(millis),
-        "remaining_ms": millis(lock.remaining),
+        "remaining_ms": end(lock).map(millis),
         "waiters": lock.waiters,
         "revoked": lock.revoked,
     })

@@ -1,5 +1,5 @@
 use bidlock::ledger::{AuditAct, Ledger};
-use bidlock::{FencingToken, Key, Revocation};
+use bidlock::{FencingToken, Key, Locker, Revocation};
 use serde_json::json;
 
 use super::context::Context;
@@ -39,15 +39,14 @@ pub(crate) async fn run(args: RevokeArgs, context: &Context) -> Result<u8, Failu
             ("revoked_marked", Some(remaining), told)
         }
         Revocation::NotHeld { current } => {
-            let now = match current {
-                Some(current) => format!("it has token {} now", current.get()),
-                None => "it is free".to_owned(),
+            let (now, hint) = match current {
+                Some(current) => (format!("it has token {} now", current.get()), SEE.to_owned()),
+                None => without_a_lease(&locker, &key).await,
             };
             let told = format!("{key} is not held with token {token}: {now}");
             "revoke_not_held".clone_into(&mut act.act);
             keep_result(&ledger, &act, &told).await?;
-            return Err(Failure::new(code::LOST, "not_held", told)
-                .hint("nothing was changed; see `bidlock locks`"));
+            return Err(Failure::new(code::LOST, "not_held", told).hint(hint));
         }
     };
     result.clone_into(&mut act.act);
@@ -63,6 +62,25 @@ pub(crate) async fn run(args: RevokeArgs, context: &Context) -> Result<u8, Failu
     }
     context.output.say(&told);
     Ok(0)
+}
+
+const SEE: &str = "nothing was changed; see `bidlock locks`";
+
+/// What is known of a key that has no lease's token, and what to do about it.
+async fn without_a_lease(locker: &Locker, key: &Key) -> (String, String) {
+    let none = "no lease of bidlock holds it".to_owned();
+    let Some(browse) = locker.browse() else { return (none, SEE.to_owned()) };
+    match browse.inspect(key).await {
+        Ok(Some(lock)) if lock.holder.is_foreign() => (
+            format!("{none}; a {} does", lock.holder),
+            format!(
+                "nothing was changed: bidlock never takes a foreign lock; its owner ends it with \
+                 DEL {key}"
+            ),
+        ),
+        // Who holds it is told as far as it is known: the revocation itself was answered.
+        _ => (none, SEE.to_owned()),
+    }
 }
 
 async fn keep_result(ledger: &Ledger, act: &AuditAct, told: &str) -> Result<(), Failure> {

@@ -154,7 +154,25 @@ fn the_old_client_and_bidlock_keep_each_other_out() {
     assert_eq!(busy.code, 75, "{busy:?}");
     let lock = fleet.json(&["locks"]).remove(0);
     assert_eq!((text(&lock, "key"), lock["token"].is_null()), (key.to_owned(), true), "{lock}");
+    let revoke = ["revoke", key, "--token", "1", "--because", "stuck", "--now"];
+    let refused = fleet.run(&revoke);
+    assert_eq!(refused.code, 76, "{refused:?}");
+    assert!(refused.stderr.contains("no lease of bidlock holds it; a foreign"), "{refused:?}");
+    assert!(
+        refused.stderr.contains("old-host:17") && refused.stderr.contains("DEL"),
+        "{refused:?}"
+    );
+    assert_eq!(fleet.server.text(&["GET", key]), "old-host:17", "it is never taken");
+    // One that has no end is said to have none.
+    fleet.server.command(&["PERSIST", key]);
+    assert!(fleet.json(&["locks"])[0]["remaining_ms"].is_null());
+    assert!(fleet.run(&["locks"]).stdout.contains("\tno end\t"));
+    let busy = fleet.run(&["acquire", "upwork", "job_123", "-n"]);
+    assert_eq!(busy.code, 75, "{busy:?}");
+    assert!(busy.stderr.contains("without an end"), "{busy:?}");
     fleet.server.command(&["DEL", key]);
+    let free = fleet.run(&revoke);
+    assert!(free.stderr.contains("no lease of bidlock holds it\n"), "{free:?}");
     assert_eq!(fleet.run(&["acquire", "upwork", "job_123", "-n"]).code, 0);
     assert_eq!(fleet.server.text(&["SET", key, "old-host:17", "NX", "EX", "300"]), "");
 }
