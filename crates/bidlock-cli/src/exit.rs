@@ -1,7 +1,7 @@
 //! Exit codes, and the one place where every failure gets its own.
 
 use bidlock::ledger::{LedgerError, State};
-use bidlock::{BackendError, InvalidValue, Refusal};
+use bidlock::{BackendError, Holder, InvalidValue, Refusal};
 use serde_json::json;
 
 use crate::child::CannotRun;
@@ -80,17 +80,21 @@ impl Failure {
         self
     }
 
+    /// The message and what lies under it, in one line.
+    pub(crate) fn with_causes(&self) -> String {
+        [std::slice::from_ref(&self.message), &self.causes].concat().join(": ")
+    }
+
     /// Writes it to stderr: for people, or as one JSON object.
     pub(crate) fn report(&self, output: &Output) {
         if self.code == 0 {
             return;
         }
         if output.json {
-            let message = [std::slice::from_ref(&self.message), &self.causes].concat().join(": ");
             let object = json!({
                 "code": self.code,
                 "kind": self.kind,
-                "message": message,
+                "message": self.with_causes(),
                 "hint": self.hint,
                 "retryable": self.retryable,
             });
@@ -156,6 +160,14 @@ impl From<std::io::Error> for Failure {
 
 impl From<BackendError> for Failure {
     fn from(error: BackendError) -> Self {
+        if let BackendError::Unreachable { endpoint, source, .. } = &error
+            && is_of_settings(&**source)
+        {
+            let message = format!("{endpoint} cannot be used as it is set up");
+            return Self::new(code::CONFIG, "config", message)
+                .hint("correct the file, or what the URL says of it; nothing was contacted")
+                .because_of(&error);
+        }
         let (code, kind, hint) = match &error {
             BackendError::Unreachable { .. } => {
                 (code::UNAVAILABLE, "unreachable", "see `bidlock doctor`; nothing was done")
@@ -219,6 +231,12 @@ impl From<bidlock::Error> for Failure {
     fn from(error: bidlock::Error) -> Self {
         use bidlock::Error;
         let retryable = error.is_retryable();
+        if let Error::Held { holder, remaining, .. } | Error::TimedOut { holder, remaining, .. } =
+            &error
+            && remaining.is_zero()
+        {
+            return endless(&error, holder);
+        }
         let (code, kind, hint) = match error {
             Error::Held { .. } | Error::TimedOut { .. } => {
                 (code::BUSY, "busy", "wait longer with --wait, or see `bidlock locks`")
@@ -252,6 +270,29 @@ impl From<bidlock::ConfigError> for Failure {
         };
         Self::new(code, "config", error.to_string()).hint(hint).because_of(&error)
     }
+}
+
+/// Whether what lies under an error is a file that the URL names: TLS's are read before anything
+/// is contacted, and say so by this kind.
+fn is_of_settings(source: &(dyn std::error::Error + 'static)) -> bool {
+    let system = source.downcast_ref::<std::io::Error>();
+    system.is_some_and(|error| error.kind() == std::io::ErrorKind::InvalidInput)
+}
+
+/// A key that is held by what has no end: no wait is long enough, until somebody ends it.
+fn endless(error: &bidlock::Error, holder: &Holder) -> Failure {
+    let message = match error {
+        bidlock::Error::Held { key, .. } => {
+            format!("{key} is held by {holder} without an end")
+        }
+        other => format!("{other}, and without an end"),
+    };
+    let hint = if holder.is_foreign() {
+        "nothing ends it by itself: its owner must delete it; `bidlock cleanup` says which it is"
+    } else {
+        "nothing ends it by itself: `bidlock cleanup` shows it, and with --yes gives it an end"
+    };
+    Failure::new(code::BUSY, "busy", message).hint(hint).retryable(error.is_retryable())
 }
 
 /// Sorts a store's own refusal.

@@ -40,7 +40,7 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
                 ]);
             }
             Err(failure) => {
-                object["error"] = failure.message.clone().into();
+                object["error"] = failure.with_causes().into();
                 object["hint"] = failure.hint.clone().into();
                 code = if code == 0 { failure.code } else { code };
                 let dash = || Cell::from("-");

@@ -87,18 +87,28 @@ async fn guard(
 /// Gives the lock back, and decides the exit code.
 async fn finish(lease: Lease, ended: &Ended, context: &Context) -> Result<u8, Failure> {
     if ended.stopped == Some(Why::Lease) {
-        let why = match lease.check() {
-            Err(error) => error.to_string(),
-            Ok(_) => "the lock could not be renewed in time".to_owned(),
+        let (why, unreachable) = match lease.check() {
+            Err(error) => {
+                let reason = match &error {
+                    bidlock::Error::Lost { reason, .. } => Some(*reason),
+                    _ => None,
+                };
+                (error.to_string(), reason == Some(LossReason::Unreachable))
+            }
+            Ok(_) => (format!("{} could not be renewed in time", lease.key()), true),
         };
         // What is lost already is said below.
         match lease.release().await {
             Ok(()) | Err(bidlock::Error::Lost { .. }) => {}
             Err(error) => warn(&error, context),
         }
-        return Err(Failure::new(code::LOST, "lost", format!("{why}; the command was stopped"))
-            .hint("see `bidlock locks` for who holds it now")
-            .retryable(true));
+        let hint = if unreachable {
+            "the store did not answer in time: see `bidlock doctor`"
+        } else {
+            "see `bidlock locks` for who holds it now"
+        };
+        let message = format!("{why}, on {}; the command was stopped", context.config.lock.value);
+        return Err(Failure::new(code::LOST, "lost", message).hint(hint).retryable(true));
     }
     release(lease, context).await;
     Ok(ended.exit.code())

@@ -42,6 +42,16 @@ fn a_store_that_does_not_answer_is_69_with_the_cause() {
     });
     assert_eq!((failure.code, failure.retryable), (69, true));
     assert_eq!(failure.causes, ["disk on fire"]);
+    assert_eq!(failure.with_causes(), format!("{}: disk on fire", failure.message));
+    // Files of TLS are settings: nobody needs to wait for a server.
+    let failure = Failure::from(BackendError::Unreachable {
+        op: Op::Open,
+        key: None,
+        endpoint: Endpoint::new("rediss://h"),
+        source: std::io::Error::new(std::io::ErrorKind::InvalidInput, "/x.pem: gone").into(),
+    });
+    assert_eq!((failure.code, failure.kind, failure.retryable), (78, "config", false));
+    assert_eq!(failure.causes, ["/x.pem: gone"]);
     let failure = Failure::from(BackendError::Unknown {
         op,
         key: key.clone(),
@@ -170,5 +180,29 @@ fn every_error_of_the_library_has_its_code() {
         let hint = failure.hint.as_deref().unwrap();
         // A clock that is wrong does not mend itself by trying again.
         assert_eq!(hint.contains("clock") && hint.contains("lock store"), kind == "fenced");
+    }
+}
+
+#[test]
+fn a_lock_without_an_end_is_said_to_have_none_and_who_can_end_it() {
+    use bidlock::{Error, Holder, LeaseId};
+    use std::time::Duration;
+    let key = || Key::new("upwork", "j").unwrap();
+    let (none, waited) = (Duration::ZERO, Duration::from_secs(2));
+    let lease: LeaseId = "host:7:0000000000000001".parse().unwrap();
+    for (holder, way_out) in
+        [(Holder::foreign("x"), "its owner must delete it"), (lease.holder(None), "with --yes")]
+    {
+        let holder = Box::new(holder);
+        let held = Error::Held { key: key(), holder: holder.clone(), remaining: none };
+        let late = Error::TimedOut { key: key(), holder, remaining: none, waited };
+        for error in [held, late] {
+            let failure = Failure::from(error);
+            assert_eq!((failure.code, failure.kind), (75, "busy"), "{failure:?}");
+            assert!(failure.message.contains("without an end"), "{failure:?}");
+            assert!(!failure.message.contains("0ms"), "{failure:?}");
+            let hint = failure.hint.unwrap();
+            assert!(hint.contains("bidlock cleanup") && hint.contains(way_out), "{hint}");
+        }
     }
 }

@@ -1,10 +1,11 @@
 //! Health, cleanup and bench, and what is said of a server that cannot be used.
 
 use bidlock_testkit::servers::{Proxy, Server, ServerKind, ServerOptions};
+use bidlock_testkit::{Process, wait_until};
 use serde_json::Value;
 
 use super::{Fleet, SECRET};
-use crate::text;
+use crate::{SOON, text};
 
 /// What a doctor found: its exit code, and the findings.
 pub(super) fn doctor(fleet: &Fleet, more: &[&str]) -> (i32, Vec<Value>) {
@@ -113,6 +114,66 @@ fn a_replica_is_no_store() {
         let ran = fleet.run(&["lock", "upwork", "j", "-n", "touch", "ran"]);
         assert_eq!(ran.code, 69, "{kind}: {ran:?}");
         assert!(ran.stderr.contains("primary") && !fleet.user.path("ran").exists(), "{ran:?}");
+    }
+}
+
+#[test]
+fn tls_files_that_do_not_fit_are_78_and_nothing_is_contacted() {
+    let fleet = Fleet::new(ServerKind::Redis70);
+    std::fs::write(fleet.user.path("empty.pem"), "").unwrap();
+    let before = fleet.connections();
+    for file in ["empty.pem", "missing.pem"] {
+        let file = fleet.user.path(file);
+        let url = format!("rediss://127.0.0.1:{}?ca={}", fleet.server.port(), file.display());
+        for words in [&["health"][..], &["locks"], &["doctor"], &["lock", "--key", "n", "true"]] {
+            for more in [&[][..], &["--json"]] {
+                let ran = fleet.run_at(&url, &[more, words].concat());
+                assert_eq!(ran.code, 78, "{words:?}: {ran:?}");
+                let said = format!("{}{}", ran.stdout, ran.stderr);
+                assert!(said.contains(&file.display().to_string()), "{words:?}: {ran:?}");
+            }
+        }
+    }
+    assert_eq!(fleet.connections(), before + 1, "only this look");
+}
+
+#[test]
+fn a_watch_goes_on_after_a_failed_look() {
+    let fleet = Fleet::new(ServerKind::Redis70);
+    let proxy = Proxy::to(fleet.server.address());
+    let url =
+        fleet.server.url().replace(&fleet.server.port().to_string(), &proxy.port().to_string());
+    let mut command = fleet.user.command(&["locks", "--watch", "--every", "100ms"]);
+    let mut watch = Process::spawn(command.env("BIDLOCK_URL", &url)).unwrap();
+    wait_until("the first look", SOON, || watch.stderr().contains("no locks"));
+    proxy.refuse(true);
+    proxy.cut();
+    wait_until("a failed look", SOON, || watch.stderr().contains("error: "));
+    assert_eq!(fleet.run(&["acquire", "upwork", "j", "--ttl", "10m"]).code, 0);
+    proxy.refuse(false);
+    wait_until("a later look", SOON, || watch.stdout().contains("bid_lock:upwork:j"));
+    watch.interrupt().unwrap();
+    let ended = super::unsaid(crate::end(watch));
+    assert!(ended.stderr.matches("error: ").count() <= 2, "told once: {ended:?}");
+}
+
+#[test]
+fn a_lock_that_is_lost_with_its_store_names_both() {
+    let fleet = Fleet::new(ServerKind::Redis70);
+    let proxy = Proxy::to(fleet.server.address());
+    let url =
+        fleet.server.url().replace(&fleet.server.port().to_string(), &proxy.port().to_string());
+    let words = ["lock", "upwork", "j", "--ttl", "1s", "--", "sh", "-c", "touch on; sleep 60"];
+    let mut command = fleet.user.command(&words);
+    let lock = Process::spawn(command.env("BIDLOCK_URL", &url)).unwrap();
+    wait_until("the command runs", SOON, || fleet.user.path("on").exists());
+    proxy.refuse(true);
+    proxy.cut();
+    let ended = super::unsaid(crate::end(lock));
+    assert_eq!(ended.code, 76, "{ended:?}");
+    let store = format!("redis://:***@127.0.0.1:{}/0", proxy.port());
+    for said in ["bid_lock:upwork:j", &store, "the command was stopped", "bidlock doctor"] {
+        assert!(ended.stderr.contains(said), "{said}: {ended:?}");
     }
 }
 
