@@ -1,5 +1,6 @@
 //! Looks at a server for what could harm locks (R28).
 
+pub(crate) mod cli;
 mod contents;
 mod entry;
 mod info;
@@ -15,6 +16,7 @@ use bidlock_core::{BackendError, Diagnose, Finding, Platform, Prefix, Severity, 
 
 use tokio::sync::oneshot;
 
+use self::cli::Cli;
 use self::info::Info;
 use self::line::{Line, Trouble};
 use crate::config::Config;
@@ -27,6 +29,11 @@ use crate::store::Redis;
 ///
 /// It has connections of its own, and only while it looks. Nothing is changed but by the probe
 /// that any client runs when it starts, which takes back what it writes.
+///
+/// A user that has no more rights than locks need may not see settings (`CONFIG GET`). What was
+/// not seen for that reason (`timeout`, `tcp-keepalive`, `appendfsync`) is no warning, or the very
+/// user that [`acl`](crate::acl) makes would never be judged well; the text begins with «not
+/// seen», which is no praise. Look once as an administrator, after each change of the settings.
 #[derive(Debug, Clone)]
 pub struct Doctor {
     config: Config,
@@ -48,14 +55,19 @@ impl Doctor {
         findings.push(entry::scripts(self, &mut line).await?);
         let info = self.info(&mut line).await?;
         findings.push(entry::server(&entered, info.as_ref()));
-        self.rights(&mut line, findings).await?;
+        self.rights(&mut line, info.as_ref(), findings).await?;
         if let Some(info) = &info {
             settings::judge(self, &mut line, &entered, info, findings).await?;
         }
-        settings::connections(self, &mut line, &entered, findings).await?;
+        settings::connections(self, &mut line, &entered, info.as_ref(), findings).await?;
         findings.extend(timing::clock(self, &mut line).await?);
         findings.push(timing::round_trips(self, &mut line, ttl).await?);
         self.contents(&mut line, info.as_ref(), findings).await
+    }
+
+    /// The commands for this server that mends are made of.
+    fn cli(&self, info: Option<&Info>) -> Cli {
+        Cli::to(&self.config).told(info)
     }
 
     /// What the server says of itself; nothing where this user may not ask.
@@ -65,7 +77,12 @@ impl Doctor {
         Ok(answer.text().map(Info::read))
     }
 
-    async fn rights(&self, line: &mut Line, findings: &mut Vec<Finding>) -> Result<(), Finding> {
+    async fn rights(
+        &self,
+        line: &mut Line,
+        info: Option<&Info>,
+        findings: &mut Vec<Finding>,
+    ) -> Result<(), Finding> {
         let client = format!("{:012x}", self.platform.rng.next_u64() >> 16);
         let probes = rights::Probes::of_operators(&self.prefix, &client);
         let mut verdict = rights::Verdict::default();
@@ -75,7 +92,7 @@ impl Doctor {
             probes.judge(n, &answer, &mut verdict);
         }
         findings.push(entry::rights(self, &client, &mut verdict).await?);
-        findings.extend(entry::writes(&verdict));
+        findings.extend(entry::writes(&self.cli(info), &verdict));
         Ok(())
     }
 
@@ -112,14 +129,16 @@ impl Doctor {
 
     /// A server that answers, but does not do what it is asked just now.
     fn not_ready(&self, check: &'static str, text: &str) -> Finding {
-        let busy = text.starts_with("BUSY ");
         let found = format!("the server is not ready: {}", failure::refusal(text));
         let why = "until it goes on, no lock is taken or renewed, and every lease that ends \
                    meanwhile is lost";
-        let mend = if busy {
-            "redis-cli SCRIPT KILL (FUNCTION KILL where it is a function)".to_owned()
-        } else {
-            format!("wait until it is ready: bidlock --url '{}' health", self.config)
+        // A server that is busy names the command that ends it, unless it is a module's.
+        let ends = ["SCRIPT", "FUNCTION"]
+            .into_iter()
+            .find(|what| text.starts_with("BUSY ") && text.contains(&format!("{what} KILL")));
+        let mend = match ends {
+            Some(what) => self.cli(None).run(&[what, "KILL"]),
+            None => format!("wait until it is ready: bidlock --url '{}' health", self.config),
         };
         Finding::failure(check, found, why, mend)
     }

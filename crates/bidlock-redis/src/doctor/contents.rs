@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bidlock_core::{BackendError, Finding, Key, Op};
 
+use super::cli::Cli;
 use super::info::Info;
 use super::line::Line;
 use super::{Doctor, refused, told};
-use crate::cleanup::leftovers_among;
+use crate::cleanup::{Kind, Left, left_among, way_out};
 use crate::config::Config;
 use crate::names::lock_of;
 use crate::resp::Value;
@@ -46,7 +47,7 @@ pub(super) async fn judge(
     let looked = async {
         let names = names(doctor, store).await?;
         let foreign = foreign(doctor, store, &names.names).await?;
-        let left = leftovers_among(&store.core, &doctor.prefix, &names.names).await?;
+        let left = left_among(&store.core, &doctor.prefix, &names.names).await?;
         Ok::<_, BackendError>((names, foreign, left))
     };
     let (names, foreign, left) = match looked.await {
@@ -67,22 +68,36 @@ pub(super) async fn judge(
             format!("{} ({extent})", some(&foreign)),
             "another program's data lies under a name of ours: that key cannot be acquired",
             format!(
-                "redis-cli RENAME {} OTHER, or let bidlock use names of its own: --prefix NAME",
-                crate::rights::line(&[foreign[0].0.clone()])
+                "{}, or let bidlock use names of its own: --prefix NAME",
+                doctor.cli(info).on_keys(&["RENAME", &foreign[0].0, "OTHER"])
             ),
         )
     });
-    let left: Vec<_> = left.into_iter().map(|left| (left.name, left.why)).collect();
-    findings.push(if left.is_empty() {
-        Finding::good("leftovers", format!("none ({extent})"))
-    } else {
-        Finding::warning(
-            "leftovers",
-            format!("{} left: {} ({extent})", left.len(), some(&left)),
-            "a lock without an end keeps its key for ever",
-            "bidlock cleanup, then bidlock cleanup --yes --because TEXT",
-        )
-    });
+    // What is of the wrong type was named just now.
+    let reported = |left: &Left| foreign.iter().any(|(name, _)| *name == left.name);
+    let left = left.into_iter().filter(|left| left.kind != Kind::WrongType && !reported(left));
+    findings.push(leftovers(&doctor.cli(info), &left.collect::<Vec<_>>(), &extent));
+}
+
+/// What nothing would end by itself, and what ends it: ours, `cleanup`; another's, nobody but
+/// its owner, or who knows that the owner is gone.
+fn leftovers(cli: &Cli, left: &[Left], extent: &str) -> Finding {
+    if left.is_empty() {
+        return Finding::good("leftovers", format!("none ({extent})"));
+    }
+    let mut mend = Vec::new();
+    if left.iter().any(|left| left.kind != Kind::Foreign) {
+        mend.push("bidlock cleanup, then bidlock cleanup --yes --because TEXT".to_owned());
+    }
+    let foreign = left.iter().filter(|left| left.kind == Kind::Foreign).take(SHOWN);
+    mend.extend(foreign.map(|left| way_out(cli, &left.name)));
+    let shown: Vec<_> = left.iter().map(|left| (left.name.clone(), left.what.clone())).collect();
+    Finding::warning(
+        "leftovers",
+        format!("{} left: {} ({extent})", left.len(), some(&shown)),
+        "a lock without an end keeps its key for ever",
+        mend.join("; "),
+    )
 }
 
 /// How much was looked through.

@@ -2,9 +2,10 @@
 
 use bidlock_core::Finding;
 
+use super::cli::Cli;
 use super::info::Info;
 use super::line::{Line, Trouble};
-use super::{Doctor, is_not_ready, reach, refused};
+use super::{Doctor, is_not_ready, reach, refused, settings};
 use crate::config::{Config, Place};
 use crate::failure;
 use crate::names::channels;
@@ -142,9 +143,11 @@ fn kept_out(doctor: &Doctor, text: &str) -> Finding {
             "user {who} is not let in: the password is wrong, or there is no such user, or it is \
              off; servers do not say which ({text})"
         );
+        let cli = doctor.cli(None);
         let mend = format!(
-            "redis-cli ACL GETUSER {who}, as an administrator, shows the user; a new password: \
-             redis-cli ACL SETUSER {who} on '>PASSWORD'"
+            "as an administrator: {} shows the user; a new password: {}",
+            cli.run(&["ACL", "GETUSER", who]),
+            cli.run(&["ACL", "SETUSER", who, "on", ">PASSWORD"])
         );
         (found, mend)
     };
@@ -165,12 +168,13 @@ async fn select(doctor: &Doctor, line: &mut Line) -> Result<Option<Finding>, Fin
         return Err(doctor.not_ready("database", text));
     }
     let who = doctor.config.user.as_deref().unwrap_or("default");
+    let grant = |right: &str| doctor.cli(None).run(&["ACL", "SETUSER", who, right]);
     let (found, mend) = if text.contains("access database") {
         let found = format!("user {who} may not use database {number}");
-        (found, format!("redis-cli ACL SETUSER {who} alldbs"))
+        (found, grant("alldbs"))
     } else if text.starts_with("NOPERM") {
         let found = format!("user {who} lacks +select, which database {number} takes");
-        (found, format!("redis-cli ACL SETUSER {who} +select"))
+        (found, grant("+select"))
     } else {
         let found = format!("there is no database {number}: {text}");
         let mend = Config { database: 0, ..doctor.config.clone() };
@@ -213,8 +217,8 @@ pub(super) async fn role(
         let other = Config { place, ..doctor.config.clone() };
         (format!("a {role} of {host}:{port}"), format!("--url '{other}'"))
     } else {
-        let mend = "redis-cli INFO replication shows its primary: name that one with --url";
-        (format!("a {role}"), mend.to_owned())
+        let shows = doctor.cli(None).run(&["INFO", "replication"]);
+        (format!("a {role}"), format!("{shows} shows its primary: name that one with --url"))
     };
     let why = "a replica takes no writes, and what it shows of locks is old";
     Ok(Finding::failure("role", found, why, mend))
@@ -300,10 +304,10 @@ pub(super) async fn rights(
     }
     let who = doctor.config.user.as_deref().unwrap_or("default");
     let missing = verdict.missing.join(" ");
-    let words = ["ACL", "SETUSER", who].map(str::to_owned);
-    let line = rights::line(&[&words[..], &verdict.missing].concat());
+    let mut words = vec!["ACL", "SETUSER", who];
+    words.extend(verdict.missing.iter().map(String::as_str));
     let found = format!("user {who} lacks {missing}");
-    let mend = format!("redis-cli {line}");
+    let mend = doctor.cli(None).run(&words);
     Ok(if verdict.missing.iter().all(|right| rights::is_operators(right)) {
         let why = "locks work, but listing, cleaning up or this look does not";
         Finding::warning("rights", found, why, mend)
@@ -313,7 +317,7 @@ pub(super) async fn rights(
 }
 
 /// Whether a script that may write can.
-pub(super) fn writes(verdict: &Verdict) -> Option<Finding> {
+pub(super) fn writes(cli: &Cli, verdict: &Verdict) -> Option<Finding> {
     if !verdict.missing.is_empty() {
         return None;
     }
@@ -322,18 +326,20 @@ pub(super) fn writes(verdict: &Verdict) -> Option<Finding> {
     };
     let has = |word: &str| text.contains(word);
     let mend = if has("OOM") {
-        "redis-cli CONFIG SET maxmemory BYTES, with more than `redis-cli INFO memory` shows as used"
+        let used = cli.run(&["INFO", "memory"]);
+        let set = cli.set(&[("maxmemory", "BYTES")]);
+        format!("with more BYTES than {used} shows as used: {set}")
     } else if has("MISCONF") {
-        "the server's log says why it cannot save: make room on its disk, or let it write to its \
-         folder (redis-cli CONFIG GET dir), then redis-cli BGSAVE"
+        settings::saving(cli)
     } else if has("NOREPLICAS") {
-        "bring the replicas back: redis-cli INFO replication shows which are connected"
+        let shows = cli.run(&["INFO", "replication"]);
+        format!("bring the replicas back: {shows} shows which are connected")
     } else if has("READONLY") {
-        "name the primary with --url"
+        "name the primary with --url".to_owned()
     } else if has("CLUSTER") || has("CROSSSLOT") || has("MOVED") {
-        "name a server that is no cluster with --url"
+        "name a server that is no cluster with --url".to_owned()
     } else {
-        "the server's own words say what to do"
+        "the server's own words say what to do".to_owned()
     };
     let found = format!("the server refuses writes: {}", failure::refusal(text));
     let why = "no key can be acquired; what is held is renewed and released only where no memory \

@@ -5,6 +5,7 @@ use std::io;
 use bidlock_core::Finding;
 
 use super::Doctor;
+use super::cli::Cli;
 use super::line::{Line, PATIENCE, Trouble};
 use crate::config::{Config, Place, TlsFiles};
 use crate::dial::{Connector as _, Dialer};
@@ -101,9 +102,18 @@ pub(super) async fn silent(doctor: &Doctor, trouble: &Trouble) -> Finding {
 /// Why a server answers by an error before it lets anybody in.
 pub(super) fn turned_away(config: &Config, text: &str) -> Option<Finding> {
     let mend = if text.starts_with("DENIED") {
-        "set a password on the server, and name it here: redis-cli CONFIG SET requirepass PASSWORD"
+        // It lets in nobody from elsewhere, `redis-cli` neither.
+        let place = match &config.place {
+            Place::Tcp(_, port) => Place::Tcp("127.0.0.1".to_owned(), *port),
+            socket @ Place::Unix(_) => socket.clone(),
+        };
+        let there = Cli::to(&Config { place, ..config.clone() });
+        let set = there.set(&[("requirepass", "PASSWORD")]);
+        format!("set a password, and name it here with --url; on the server's machine: {set}")
     } else if text.contains("max number of clients") {
-        "redis-cli CONFIG SET maxclients 20000; redis-cli CLIENT LIST shows who is connected"
+        let cli = Cli::to(config);
+        let list = cli.run(&["CLIENT", "LIST"]);
+        format!("{list} && {}", cli.set(&[("maxclients", "20000")]))
     } else {
         return None;
     };
@@ -203,12 +213,6 @@ fn elsewhere(config: &Config, found: String) -> Finding {
 }
 
 /// The command that shows whether a server answers there at all.
-pub(super) fn knock(config: &Config) -> String {
-    match &config.place {
-        Place::Unix(path) => format!("redis-cli -s '{}' PING", path.display()),
-        Place::Tcp(host, port) if config.tls.is_some() => {
-            format!("redis-cli -h {host} -p {port} --tls PING")
-        }
-        Place::Tcp(host, port) => format!("redis-cli -h {host} -p {port} PING"),
-    }
+fn knock(config: &Config) -> String {
+    Cli::to(config).run(&["PING"])
 }

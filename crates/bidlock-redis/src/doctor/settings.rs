@@ -2,13 +2,16 @@
 
 use bidlock_core::{Finding, Severity};
 
+use super::cli::Cli;
 use super::entry::Entered;
 use super::info::{Info, bytes};
 use super::line::Line;
 use super::{Doctor, refused};
 
-/// What `redis-cli` is to run after a setting was changed, so that it stays.
-const KEEP: &str = "then redis-cli CONFIG REWRITE";
+/// What is said of a setting that this user may not see; it is no warning, for that is how the
+/// least rights are.
+const NOT_SEEN: &str = "not seen: this user may not look at settings (CONFIG GET); run it once as \
+                        an administrator";
 
 /// Judges what `INFO` tells.
 pub(super) async fn judge(
@@ -20,11 +23,12 @@ pub(super) async fn judge(
 ) -> Result<(), Finding> {
     let save = setting(doctor, line, "save").await?;
     let fsync = setting(doctor, line, "appendfsync").await?;
-    findings.push(eviction(info));
-    findings.push(memory(info));
-    findings.push(persistence(info, save.as_deref(), fsync.as_deref()));
+    let cli = doctor.cli(Some(info));
+    findings.push(eviction(&cli, info));
+    findings.push(memory(&cli, info));
+    findings.push(persistence(&cli, info, save.as_deref(), fsync.as_deref()));
     if entered.is_primary() {
-        findings.push(replication(info));
+        findings.push(replication(&cli, info));
     }
     findings.extend(cluster(info));
     Ok(())
@@ -35,13 +39,15 @@ pub(super) async fn connections(
     doctor: &Doctor,
     line: &mut Line,
     entered: &Entered,
+    info: Option<&Info>,
     findings: &mut Vec<Finding>,
 ) -> Result<(), Finding> {
+    let cli = doctor.cli(info);
     let idle = setting(doctor, line, "timeout").await?.and_then(|text| text.parse().ok());
     let keepalive =
         setting(doctor, line, "tcp-keepalive").await?.and_then(|text| text.parse().ok());
-    findings.push(timeout(idle, entered.version3));
-    findings.push(probing(keepalive));
+    findings.push(timeout(&cli, idle, entered.version3));
+    findings.push(probing(&cli, keepalive));
     Ok(())
 }
 
@@ -56,12 +62,12 @@ async fn setting(doctor: &Doctor, line: &mut Line, name: &str) -> Result<Option<
     Ok(pair.get(1).and_then(|value| value.text()).map(str::to_owned))
 }
 
-fn eviction(info: &Info) -> Finding {
+fn eviction(cli: &Cli, info: &Info) -> Finding {
     const CHECK: &str = "eviction";
     const WHY: &str = "an evicted lock is granted again while its holder still works";
     let (limit, policy) = (info.number("maxmemory"), info.get("maxmemory_policy"));
     let evicted = info.number("evicted_keys");
-    let mend = format!("redis-cli CONFIG SET maxmemory-policy noeviction, {KEEP}");
+    let mend = cli.set(&[("maxmemory-policy", "noeviction")]);
     let past =
         if evicted == 0 { String::new() } else { format!("; {evicted} keys evicted so far") };
     if policy.is_empty() {
@@ -84,7 +90,7 @@ fn eviction(info: &Info) -> Finding {
     Finding::failure(CHECK, found, why, mend)
 }
 
-fn memory(info: &Info) -> Finding {
+fn memory(cli: &Cli, info: &Info) -> Finding {
     const CHECK: &str = "memory";
     let (limit, used) = (info.number("maxmemory"), info.number("used_memory"));
     if limit == 0 {
@@ -98,13 +104,13 @@ fn memory(info: &Info) -> Finding {
         _ => Severity::Failure,
     };
     let why = "with no memory left no key is acquired; renewing and releasing still work";
-    let mend =
-        format!("redis-cli CONFIG SET maxmemory {}, {KEEP}", limit.max(used).saturating_mul(2));
+    let more = limit.max(used).saturating_mul(2).to_string();
+    let mend = cli.set(&[("maxmemory", &more)]);
     Finding { severity, ..Finding::warning(CHECK, found, why, mend) }
 }
 
 /// `save` and `fsync` are settings that a user may not be allowed to see.
-fn persistence(info: &Info, save: Option<&str>, fsync: Option<&str>) -> Finding {
+fn persistence(cli: &Cli, info: &Info, save: Option<&str>, fsync: Option<&str>) -> Finding {
     const CHECK: &str = "persistence";
     const FORGETS: &str = "a restart forgets who holds what: a key is granted again while its old \
                            holder still works";
@@ -112,26 +118,25 @@ fn persistence(info: &Info, save: Option<&str>, fsync: Option<&str>) -> Finding 
     let snapshots = save.map(|save| !save.trim().is_empty());
     if append && info.get("aof_last_write_status") == "err" {
         let why = "until it can write its file, the server refuses all writes (MISCONF)";
-        let mend = "the server's log says why: make room on its disk (redis-cli CONFIG GET dir)";
+        let folder = cli.run(&["CONFIG", "GET", "dir"]);
+        let mend = format!("the server's log says why: make room on its disk ({folder})");
         return Finding::failure(CHECK, "the last write to the AOF failed", why, mend);
     }
     if snapshots != Some(false) && info.get("rdb_last_bgsave_status") == "err" {
         let why = "until a snapshot succeeds, the server refuses all writes (MISCONF)";
-        let mend = "the server's log says why: make room on its disk, or let it write to its \
-                    folder (redis-cli CONFIG GET dir), then redis-cli BGSAVE";
-        return Finding::failure(CHECK, "the last snapshot (RDB) failed", why, mend);
+        return Finding::failure(CHECK, "the last snapshot (RDB) failed", why, saving(cli));
     }
-    let on = format!("redis-cli CONFIG SET appendonly yes, {KEEP}");
+    let on = cli.set(&[("appendonly", "yes")]);
     let fsync = match (append, fsync) {
         (true, Some("no")) => {
             let found = "AOF, with appendfsync no";
             let why = "the system writes when it likes: a power cut forgets the grants of the \
                        last half minute";
-            let mend = format!("redis-cli CONFIG SET appendfsync everysec, {KEEP}");
+            let mend = cli.set(&[("appendfsync", "everysec")]);
             return Finding::warning(CHECK, found, why, mend);
         }
         (true, Some(fsync)) => fsync,
-        (true, None) => "not to be seen",
+        (true, None) => NOT_SEEN,
         (false, _) => "",
     };
     match (append, snapshots) {
@@ -148,7 +153,7 @@ fn persistence(info: &Info, save: Option<&str>, fsync: Option<&str>) -> Finding 
     }
 }
 
-fn replication(info: &Info) -> Finding {
+fn replication(cli: &Cli, info: &Info) -> Finding {
     const CHECK: &str = "replication";
     let replicas = info.number("connected_slaves");
     let plural = if replicas == 1 { "replica" } else { "replicas" };
@@ -169,12 +174,19 @@ fn replication(info: &Info) -> Finding {
         return Finding::good(CHECK, "no replica: nothing fails over");
     }
     let why = "replicas follow a little later: a failover forgets the last grants, and a primary \
-               that is cut off goes on granting";
-    let mend = format!(
-        "redis-cli CONFIG SET min-replicas-to-write 1 and CONFIG SET min-replicas-max-lag 2, \
-         {KEEP}; let what bids check fencing tokens"
-    );
+               that is cut off goes on granting; only what checks fencing tokens is safe then";
+    let mend = cli.set(&[("min-replicas-to-write", "1"), ("min-replicas-max-lag", "2")]);
     Finding::warning(CHECK, format!("{replicas} {plural}, and no least number"), why, mend)
+}
+
+/// How a server learns to save again.
+pub(super) fn saving(cli: &Cli) -> String {
+    format!(
+        "the server's log says why it cannot save: make room on its disk, or let it write to its \
+         folder ({}), then {}",
+        cli.run(&["CONFIG", "GET", "dir"]),
+        cli.run(&["BGSAVE"])
+    )
 }
 
 fn cluster(info: &Info) -> Option<Finding> {
@@ -189,36 +201,39 @@ fn cluster(info: &Info) -> Option<Finding> {
     })
 }
 
-/// A connection that has subscribed is cut by no server's `timeout`; tests/doctor.rs has seen it.
-fn timeout(seconds: Option<u64>, version3: bool) -> Finding {
+/// A connection that has subscribed is cut by no server's `timeout`, however short it is;
+/// tests/operate/settings.rs has seen it. With RESP3 there is no other.
+fn timeout(cli: &Cli, seconds: Option<u64>, version3: bool) -> Finding {
     const CHECK: &str = "timeout";
     match (seconds, version3) {
-        (None, _) => Finding::good(CHECK, "not to be seen by this user (CONFIG GET)"),
+        (None, _) => Finding::good(CHECK, NOT_SEEN),
         (Some(0), _) => Finding::good(CHECK, "no idle connection is cut"),
         (Some(seconds), true) => Finding::good(
             CHECK,
-            format!("idle connections are cut after {seconds} s, but not those that hear messages"),
+            format!(
+                "{seconds} s; no connection that has subscribed is cut, and ours all have (RESP3)"
+            ),
         ),
         (Some(seconds), false) => Finding::warning(
             CHECK,
             format!("idle connections are cut after {seconds} s"),
             "without RESP3 requests go by a connection that hears no messages: it is cut, and what \
              is sent just then has no answer",
-            format!("redis-cli CONFIG SET timeout 0, {KEEP}"),
+            cli.set(&[("timeout", "0")]),
         ),
     }
 }
 
-fn probing(seconds: Option<u64>) -> Finding {
+fn probing(cli: &Cli, seconds: Option<u64>) -> Finding {
     const CHECK: &str = "tcp-keepalive";
     match seconds {
-        None => Finding::good(CHECK, "not to be seen by this user (CONFIG GET)"),
+        None => Finding::good(CHECK, NOT_SEEN),
         Some(0) => Finding::warning(
             CHECK,
             "the server never finds out that a client's machine is gone",
             "a key is handed over to waiters that are gone, 3 s for each machine, for as long as \
              the server believes in them",
-            format!("redis-cli CONFIG SET tcp-keepalive 60, {KEEP}"),
+            cli.set(&[("tcp-keepalive", "60")]),
         ),
         Some(seconds) => {
             Finding::good(CHECK, format!("a client that is gone is noticed after {seconds} s"))
@@ -229,6 +244,11 @@ fn probing(seconds: Option<u64>) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+
+    fn cli() -> Cli {
+        Cli::to(&Config::from_url("redis://h").unwrap())
+    }
 
     fn severity(finding: &Finding) -> Severity {
         finding.severity
@@ -237,7 +257,7 @@ mod tests {
     #[test]
     fn memory_is_judged_by_its_limit() {
         let judge = |used: u64, limit: u64| {
-            memory(&Info::read(&format!("used_memory:{used}\nmaxmemory:{limit}")))
+            memory(&cli(), &Info::read(&format!("used_memory:{used}\nmaxmemory:{limit}")))
         };
         assert_eq!(severity(&judge(1_000_000, 0)), Severity::Good);
         assert_eq!(severity(&judge(899, 1_000)), Severity::Good);
@@ -250,15 +270,15 @@ mod tests {
     #[test]
     fn what_cannot_be_provoked_on_a_test_s_server_is_judged_too() {
         let failed = Info::read("aof_enabled:1\naof_last_write_status:err");
-        assert_eq!(severity(&persistence(&failed, None, None)), Severity::Failure);
+        assert_eq!(severity(&persistence(&cli(), &failed, None, None)), Severity::Failure);
         let failed = Info::read("aof_enabled:1\naof_last_write_status:ok");
-        let lazy = persistence(&failed, Some(""), Some("no"));
+        let lazy = persistence(&cli(), &failed, Some(""), Some("no"));
         assert_eq!(severity(&lazy), Severity::Warning);
-        assert_eq!(severity(&persistence(&failed, None, None)), Severity::Good);
-        let cut = timeout(Some(30), false);
+        assert_eq!(severity(&persistence(&cli(), &failed, None, None)), Severity::Good);
+        let cut = timeout(&cli(), Some(30), false);
         assert_eq!(severity(&cut), Severity::Warning);
         assert!(cut.mend.contains("CONFIG SET timeout 0"));
         let silent = Info::read("");
-        assert_eq!(severity(&eviction(&silent)), Severity::Good);
+        assert_eq!(severity(&eviction(&cli(), &silent)), Severity::Good);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bidlock_core::{Finding, Ttl, WallTime};
 
 use super::Doctor;
+use super::cli::Cli;
 use super::line::Line;
 use crate::driver::time_of;
 
@@ -82,11 +83,11 @@ pub(super) async fn round_trips(
         answer.map_err(|trouble| doctor.broken_off("round trip", &trouble))?;
         trips.push(clock.now().since(sent));
     }
-    Ok(judged(trips, ttl))
+    Ok(judged(trips, ttl, &doctor.cli(None)))
 }
 
 /// One request may take a third of the TTL, from 0.25 s to 5 s; three have to fit into that.
-fn judged(mut trips: Vec<Duration>, ttl: Ttl) -> Finding {
+fn judged(mut trips: Vec<Duration>, ttl: Ttl, cli: &Cli) -> Finding {
     const CHECK: &str = "round trip";
     trips.sort_unstable();
     let (Some(least), Some(most)) = (trips.first(), trips.last()) else {
@@ -106,9 +107,11 @@ fn judged(mut trips: Vec<Duration>, ttl: Ttl) -> Finding {
     let why = "a renewal that comes late loses the lease";
     // Nine of the slowest; a request may never take longer than 5 s, however long the TTL.
     let mend = if *most * 3 > Duration::from_secs(5) {
-        "bring the server nearer, or find out what slows it: redis-cli --latency, and redis-cli \
-         SLOWLOG GET"
-            .to_owned()
+        format!(
+            "bring the server nearer, or find out what slows it: {}, and {}",
+            cli.run(&["--latency"]),
+            cli.run(&["SLOWLOG", "GET"])
+        )
     } else {
         format!("use a longer TTL: --ttl {}s", (most.as_secs() + 1) * 9)
     };
@@ -135,6 +138,7 @@ mod tests {
     use bidlock_core::Severity;
 
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn half_of_the_way_is_no_difference() {
@@ -158,7 +162,8 @@ mod tests {
     fn round_trips_are_judged_by_the_slowest() {
         let judge = |most: u64, ttl: u64| {
             let trips = vec![Duration::from_millis(1), Duration::from_millis(most)];
-            judged(trips, Ttl::new(Duration::from_secs(ttl)).unwrap())
+            let cli = Cli::to(&Config::from_url("redis://h").unwrap());
+            judged(trips, Ttl::new(Duration::from_secs(ttl)).unwrap(), &cli)
         };
         assert_eq!(judge(300, 3).severity, Severity::Good);
         let slow = judge(334, 3);
@@ -168,6 +173,6 @@ mod tests {
         assert_eq!(judge(1_000, 300).severity, Severity::Good);
         let hopeless = judge(4_999, 300);
         assert_eq!(hopeless.severity, Severity::Warning);
-        assert!(hopeless.mend.contains("--latency"), "{hopeless:?}");
+        assert!(hopeless.mend.contains("redis-cli -h h -p 6379 --latency"), "{hopeless:?}");
     }
 }
