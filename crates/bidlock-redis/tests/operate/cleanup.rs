@@ -11,7 +11,7 @@ use bidlock_redis::Redis;
 use bidlock_testkit::servers::Server;
 use bidlock_testkit::{SeededRng, block_on, wait_until};
 
-use super::{on_each, open, options};
+use super::{cli, on_each, open, options};
 
 const SOON: Duration = Duration::from_secs(20);
 const KEY: &str = "bid_lock:upwork:job_1";
@@ -175,6 +175,7 @@ fn what_is_another_program_s_is_listed_and_left_alone() {
         server.command(&["SET", KEY, "holder"]);
         server.command(&["RPUSH", "bid_lock:upwork:list", "x"]);
         server.command(&["SET", "{bid_lock:upwork:odd}:places", "x"]);
+        server.command(&["SET", "{bid_lock:upwork:odd}:revoked", "x"]);
         // Not ours to look at: no lock's name, an end of its own, other prefixes.
         server.command(&["SET", "bid_lock:settings", "x"]);
         server.command(&["SET", "bid_lock:upwork:ends", "x", "PX", "60000"]);
@@ -185,6 +186,8 @@ fn what_is_another_program_s_is_listed_and_left_alone() {
         let names: Vec<_> = found.iter().map(|leftover| leftover.name.as_str()).collect();
         assert_eq!(names, [KEY, "bid_lock:upwork:list"], "{}: {found:?}", server.kind());
         assert!(found[0].why.contains("foreign client \"holder\""), "{found:?}");
+        let way_out = format!("{}DEL {KEY}, when its owner is gone", cli(server));
+        assert!(found[0].why.ends_with(&way_out), "{found:?}");
         for leftover in &found {
             assert!(leftover.remedy.is_empty(), "{leftover:?}");
             assert!(!remove(&store, leftover), "{leftover:?}");

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use bidlock_core::{Diagnose as _, Prefix, Severity};
+use bidlock_core::{Cleanup as _, Diagnose as _, Prefix, Severity};
 use bidlock_redis::{Config, Doctor};
 use bidlock_testkit::servers::{Proxy, Server, ServerKind, ServerOptions};
-use bidlock_testkit::wait_until;
+use bidlock_testkit::{block_on, wait_until};
 
-use super::{CANARY, Talk, expect, find, look, look_with, on_each, options, platform};
+use super::{
+    CANARY, Talk, cli, expect, find, look, look_with, on_each, open, options, paste, platform,
+};
 
 /// Nothing that is waited for takes longer.
 const SOON: Duration = Duration::from_secs(20);
@@ -62,7 +64,10 @@ fn a_server_without_hello_is_looked_at_too() {
         |server| {
             let findings = look(&server.url());
             assert!(find(&findings, "protocol").found.contains("RESP2"), "{findings:#?}");
-            assert_eq!(find(&findings, "timeout").severity, Severity::Warning);
+            let cut = find(&findings, "timeout");
+            assert_eq!(cut.severity, Severity::Warning);
+            assert_eq!(paste(&cut.mend), "OK", "{cut:?}");
+            expect(server, &server.url(), "timeout", Severity::Good, &["no idle connection"]);
             let bad = findings.iter().filter(|f| f.severity == Severity::Failure).count();
             assert_eq!(bad, 0, "{}: {findings:#?}", server.kind());
             let other = server.url().replace(CANARY, "wrong");
@@ -83,7 +88,10 @@ fn what_is_not_reached_is_one_failure_that_says_why() {
             format!("redis://:{CANARY}@no.such.host.invalid"),
             ["the name no.such.host.invalid", "getent hosts no.such"],
         ),
-        ("unix:///no/such/socket".to_owned(), ["No such file", "redis-cli -s '/no/such/socket'"]),
+        (
+            "unix:///no/such/socket".to_owned(),
+            ["No such file", "redis-cli -s /no/such/socket PING"],
+        ),
     ] {
         let finding = expect(&server, &url, "connection", Severity::Failure, &words);
         assert!(finding.found.starts_with("cannot reach "), "{finding:?}");
@@ -112,7 +120,8 @@ fn who_is_not_let_in_is_told_why() {
         expect(server, &wrong, "authentication", Severity::Failure, &words);
         server.command(&["ACL", "SETUSER", "bots", "off", &format!(">{CANARY}"), "+@all", "~*"]);
         let off = url.replace("//:", "//bots:");
-        let words = ["user bots is not let in", "off", "ACL SETUSER bots on"];
+        let set = format!("{}ACL SETUSER bots on '>PASSWORD'", cli(server));
+        let words = ["user bots is not let in", "off", &set];
         expect(server, &off, "authentication", Severity::Failure, &words);
     });
 }
@@ -126,7 +135,8 @@ fn a_wrong_database_is_told_from_one_that_is_not_allowed() {
         let user = ["ACL", "SETUSER", "bots", "on", ">pw", "+@all", "-select", "~*", "&*"];
         server.command(&user);
         let url = format!("redis://bots:pw@{}/3", server.address());
-        let words = ["lacks +select", "ACL SETUSER bots +select"];
+        let grant = format!("{}ACL SETUSER bots +select", cli(server));
+        let words = ["lacks +select", &grant];
         expect(server, &url, "database", Severity::Failure, &words);
     });
     let valkey = Server::start_with(ServerKind::Valkey9, options());
@@ -164,9 +174,13 @@ fn a_replica_names_its_primary() {
         wait_until("the replica follows", SOON, || {
             primary.info("replication", "connected_slaves") == "1"
         });
-        let words = ["1 replica", "min-replicas-to-write 1"];
-        expect(primary, &primary.url(), "replication", Severity::Warning, &words);
-        primary.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+        let cli = cli(primary);
+        let both = format!(
+            "{cli}CONFIG SET min-replicas-to-write 1 && {cli}CONFIG SET min-replicas-max-lag 2 #"
+        );
+        let words = ["1 replica", &both, "fencing tokens"];
+        let few = expect(primary, &primary.url(), "replication", Severity::Warning, &words);
+        assert_eq!(paste(&few.mend), "OK\nOK");
         wait_until("the primary has counted", SOON, || {
             primary.info("replication", "min_slaves_good_slaves") == "1"
         });
@@ -194,8 +208,9 @@ fn a_busy_script_is_named_and_how_to_end_it() {
         }
         first.say("EVAL \"while true do end\" 0");
         wait_until("the script is too long", SOON, || second.ask("PING").starts_with("-BUSY"));
-        expect(server, &server.url(), "scripts", Severity::Failure, &["BUSY", "SCRIPT KILL"]);
-        assert_eq!(second.ask("SCRIPT KILL"), "+OK");
+        let busy = expect(server, &server.url(), "scripts", Severity::Failure, &["BUSY"]);
+        assert_eq!(busy.mend, format!("{}SCRIPT KILL", cli(server)));
+        assert_eq!(paste(&busy.mend), "OK");
         assert!(first.hear().starts_with('-'), "it was ended");
         expect(server, &server.url(), "scripts", Severity::Good, &[]);
     });
@@ -258,9 +273,47 @@ fn other_data_under_our_names_and_leftovers_are_named() {
         ];
         let finding = expect(server, &server.url(), "names", Severity::Failure, &words);
         assert!(!finding.found.contains("bid_lock2") && !finding.found.contains("more"));
-        server.command(&["SET", "bid_lock:upwork:left", "theirs"]);
-        let words = ["bid_lock:upwork:left", "2 left", "bidlock cleanup"];
-        expect(server, &server.url(), "leftovers", Severity::Warning, &words);
+        // The key's name has nothing that a shell would read more into.
+        let rename = format!("{}RENAME bid_lock:upwork:theirs OTHER", cli(server));
+        assert!(finding.mend.starts_with(&rename), "{finding:?}");
+        expect(server, &server.url(), "leftovers", Severity::Good, &["none"]);
+    });
+}
+
+#[test]
+fn what_cleanup_leaves_alone_is_not_left_to_cleanup() {
+    on_each(options, |server| {
+        let url = format!("{}/3", server.url().trim_end_matches("/0"));
+        let store = open(&url).unwrap();
+        let on_three = |script: &str| {
+            server.command(&["EVAL", &format!("redis.call('SELECT', 3) {script}"), "0"]);
+        };
+        on_three("redis.call('SET', 'bid_lock:upwork:it\\'s', 'theirs')");
+        on_three("redis.call('SET', '{bid_lock:upwork:odd}:revoked', 'theirs')");
+        let words = ["1 left: bid_lock:upwork:it's is a lock of a foreign client"];
+        let finding = expect(server, &url, "leftovers", Severity::Warning, &words);
+        let command = format!("{}-n 3 DEL 'bid_lock:upwork:it'\\''s'", cli(server));
+        let way_out = format!("{command}, when its owner is gone");
+        assert_eq!(finding.mend, way_out, "{}", server.kind());
+        // The other is of the wrong type, and named as that.
+        let words = [":revoked is a string"];
+        let odd = expect(server, &url, "names", Severity::Failure, &words);
+        assert!(!odd.found.contains("it's"), "{odd:?}");
+        // The list of cleanup says it too.
+        let listed = block_on(store.leftovers(&Prefix::default())).unwrap();
+        let [left] = &listed[..] else { panic!("{}: {listed:?}", server.kind()) };
+        assert!(left.why.ends_with(&way_out) && left.remedy.is_empty(), "{left:?}");
+
+        on_three("redis.call('SET', 'bid_lock:upwork:ours', 'h:1:0#b1;7;h;;')");
+        let words = ["2 left", "bidlock cleanup --yes", &way_out];
+        expect(server, &url, "leftovers", Severity::Warning, &words);
+        on_three("redis.call('DEL', 'bid_lock:upwork:it\\'s')");
+        let finding = expect(server, &url, "leftovers", Severity::Warning, &["1 left"]);
+        assert!(!finding.mend.contains("DEL"), "{finding:?}");
+        on_three("redis.call('SET', 'bid_lock:upwork:it\\'s', 'theirs')");
+        assert_eq!(paste(&command), "1");
+        on_three("redis.call('DEL', 'bid_lock:upwork:ours')");
+        expect(server, &url, "leftovers", Severity::Good, &["none"]);
     });
 }
 

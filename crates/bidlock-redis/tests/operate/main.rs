@@ -8,6 +8,7 @@ mod tls;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::Duration;
 
 use bidlock_core::{Diagnose as _, Finding, Platform, Prefix, Severity, Ttl};
@@ -75,6 +76,20 @@ fn open(url: &str) -> Result<Redis, String> {
         assert!(!text.contains(CANARY), "{text}");
         text
     })
+}
+
+/// Runs a line as whoever pastes it into a shell does, as the administrator.
+fn paste(line: &str) -> String {
+    let mut shell = Command::new("sh");
+    let ran = shell.args(["-c", line]).env("REDISCLI_AUTH", CANARY).output().expect("a shell");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    assert!(ran.status.success() && ran.stderr.is_empty(), "{line}: {}", text(&ran.stderr));
+    text(&ran.stdout)
+}
+
+/// What `redis-cli` needs to reach a server.
+fn cli(server: &Server) -> String {
+    format!("redis-cli -h 127.0.0.1 -p {} ", server.port())
 }
 
 /// A connection of another program, on which commands are lines.

@@ -3,7 +3,7 @@
 use bidlock_core::{Finding, Severity};
 use bidlock_testkit::servers::Server;
 
-use super::{expect, look, on_each, open, options};
+use super::{expect, find, look, on_each, open, options, paste};
 
 /// The finding about TLS, which is the only one.
 fn mistake(server: &Server, url: &str, words: &[&str]) -> Finding {
@@ -24,6 +24,22 @@ fn a_server_with_tls_is_well() {
             for finding in look(&secure(server)) {
                 assert_eq!(finding.severity, Severity::Good, "{}: {finding:#?}", server.kind());
             }
+        },
+    );
+}
+
+#[test]
+fn what_mends_goes_by_tls_too() {
+    on_each(
+        || options().tls(true).args(["--tcp-keepalive", "0"]),
+        |server| {
+            let findings = look(&secure(server));
+            let mend = &find(&findings, "tcp-keepalive").mend;
+            let (port, ca) = (server.tls_port(), server.tls_files().ca.display());
+            let cli = format!("redis-cli -h 127.0.0.1 -p {port} --tls --cacert {ca} CONFIG SET ");
+            assert!(mend.starts_with(&cli), "{mend}");
+            assert_eq!(paste(mend), "OK", "{}", server.kind());
+            assert_eq!(find(&look(&secure(server)), "tcp-keepalive").severity, Severity::Good);
         },
     );
 }
