@@ -2,6 +2,7 @@
 
 mod table;
 pub(crate) mod time;
+mod wrap;
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -9,6 +10,7 @@ use serde_json::Value;
 
 use crate::args::{Color, Global};
 pub(crate) use table::{Cell, Table};
+pub(crate) use wrap::wrapped;
 
 /// Where and how to write.
 #[derive(Debug, Clone)]
@@ -20,7 +22,12 @@ pub(crate) struct Output {
     color_out: bool,
     color_err: bool,
     terminal: bool,
+    /// How many columns stdout's terminal has.
+    width: usize,
 }
+
+/// The width of a terminal that does not tell it.
+const WIDTH: usize = 100;
 
 impl Output {
     /// Looks at the flags, the terminal and the environment's wishes about colours.
@@ -40,7 +47,14 @@ impl Output {
             color_out: color(terminal),
             color_err: color(io::stderr().is_terminal()),
             terminal,
+            width: terminal_size::terminal_size_of(io::stdout())
+                .map_or(WIDTH, |(width, _)| usize::from(width.0)),
         }
+    }
+
+    /// How many columns people see.
+    pub(crate) const fn width(&self) -> usize {
+        self.width
     }
 
     /// Whether people look at stdout.
@@ -73,7 +87,7 @@ impl Output {
     /// # Errors
     /// As for [`Output::data`].
     pub(crate) fn table(&self, table: &Table) -> io::Result<()> {
-        let text = if self.terminal { table.aligned(self.color_out) } else { table.tabbed() };
+        let text = if self.terminal { self.aligned(table) } else { table.tabbed() };
         self.data(&text)
     }
 
@@ -100,6 +114,11 @@ impl Output {
     #[expect(clippy::unused_self, reason = "all writing goes through one place")]
     pub(crate) fn stderr(&self, text: &str) {
         io::stderr().lock().write_all(text.as_bytes()).unwrap_or_default();
+    }
+
+    /// A table's text for people.
+    pub(crate) fn aligned(&self, table: &Table) -> String {
+        table.aligned(self.color_out)
     }
 
     /// Paints a word for stdout.

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::context::Context;
 use crate::args::CleanupArgs;
 use crate::exit::Failure;
-use crate::output::{Cell, Table, visible};
+use crate::output::{Cell, Output, Table, visible, wrapped};
 
 /// Lists what nothing will end by itself, or removes it; never a live lease (R19).
 pub(crate) async fn run(args: CleanupArgs, context: &Context) -> Result<u8, Failure> {
@@ -139,36 +139,65 @@ fn key_of(prefix: &Prefix, name: &str) -> Option<Key> {
     Key::parse(prefix, name).ok().or_else(|| Key::parse(prefix, tag()?).ok())
 }
 
+/// What is said of a leftover that has no remedy.
+const FOREIGN: &str = "another program's: left alone";
+
 fn show(results: &[(&Leftover, Done)], context: &Context) -> Result<(), Failure> {
-    let mut table = Table::new(&["NAME", "RESULT", "WHY", "REMEDY"]);
-    for (leftover, done) in results {
-        let remedy = (!leftover.remedy.is_empty()).then_some(leftover.remedy);
-        if context.output.json {
-            context.output.object(&json!({
+    let output = &context.output;
+    if output.json {
+        for (leftover, done) in results {
+            output.object(&json!({
                 "name": leftover.name,
                 "result": done.as_str(),
                 "why": leftover.why,
-                "remedy": remedy,
+                "remedy": (!leftover.remedy.is_empty()).then_some(leftover.remedy),
             }))?;
         }
-        let style = match done {
-            Done::Mended => "32",
-            Done::Changed => "33",
-            Done::Listed | Done::LeftAlone => "",
-        };
-        let result = Cell::colored(done.as_str().replace('_', " "), style);
-        let remedy = remedy.unwrap_or("another program's: left alone");
-        table.row(vec![
-            leftover.name.as_str().into(),
-            result,
-            leftover.why.as_str().into(),
-            remedy.into(),
-        ]);
-    }
-    if !context.output.json {
-        context.output.table(&table)?;
+    } else if output.is_terminal() {
+        output.data(&for_people(results, output))?;
+    } else {
+        output.table(&for_programs(results))?;
     }
     Ok(())
+}
+
+fn remedy(leftover: &Leftover) -> &str {
+    if leftover.remedy.is_empty() { FOREIGN } else { leftover.remedy }
+}
+
+fn result_cell(done: Done) -> Cell {
+    let style = match done {
+        Done::Mended => "32",
+        Done::Changed => "33",
+        Done::Listed | Done::LeftAlone => "",
+    };
+    Cell::colored(done.as_str().replace('_', " "), style)
+}
+
+fn for_programs(results: &[(&Leftover, Done)]) -> Table {
+    let mut table = Table::new(&["NAME", "RESULT", "WHY", "REMEDY"]);
+    for (leftover, done) in results {
+        let (name, why) = (leftover.name.as_str(), leftover.why.as_str());
+        table.row(vec![name.into(), result_cell(*done), why.into(), remedy(leftover).into()]);
+    }
+    table
+}
+
+/// Names and results in columns, and what takes more room below each.
+fn for_people(results: &[(&Leftover, Done)], output: &Output) -> String {
+    let mut table = Table::new(&["NAME", "RESULT"]);
+    for (leftover, done) in results {
+        table.row(vec![leftover.name.as_str().into(), result_cell(*done)]);
+    }
+    let rows = output.aligned(&table);
+    let mut rows = rows.split_inclusive('\n');
+    let mut text = rows.next().unwrap_or_default().to_owned();
+    for (row, (leftover, _)) in rows.zip(results) {
+        text.push_str(row);
+        text.push_str(&wrapped("  why: ", &leftover.why, output.width()));
+        text.push_str(&wrapped("  remedy: ", remedy(leftover), output.width()));
+    }
+    text
 }
 
 #[cfg(test)]
@@ -181,6 +210,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::args::{Color, Global};
 
     /// Leftovers whose removal goes as their `why` says.
     #[derive(Debug, Default)]
@@ -263,6 +293,29 @@ mod tests {
         let mut results = Vec::new();
         assert!(mend_all(&store, &audit, &leftovers, &mut results).await.is_err());
         assert!(results.is_empty() && store.0.into_inner().unwrap().is_empty());
+    }
+
+    #[test]
+    fn people_see_names_and_below_them_what_to_do_in_the_width_of_a_terminal() {
+        let lease = leftover("bid_lock:upwork:a", "a lease of h:7 that has no end", "it is ended");
+        let theirs = leftover("bid_lock:upwork:bcd", &"foreign ".repeat(30), "");
+        let results = [(&lease, Done::Mended), (&theirs, Done::LeftAlone)];
+        let plain = Output::new(&Global::bare(false, Color::Never));
+        let text = for_people(&results, &plain);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[..5],
+            [
+                "NAME                 RESULT",
+                "bid_lock:upwork:a    done",
+                "  why: a lease of h:7 that has no end",
+                "  remedy: it is ended",
+                "bid_lock:upwork:bcd  left alone",
+            ]
+        );
+        assert_eq!(lines.last(), Some(&"  remedy: another program's: left alone"));
+        assert!(lines.iter().all(|line| line.len() <= plain.width()), "{text}");
+        assert_eq!(for_programs(&results).tabbed().lines().count(), 2);
     }
 
     #[test]

@@ -1,12 +1,10 @@
-use std::fmt::Write as _;
-
 use bidlock::{Diagnose, Finding, Severity, Ttl};
 use serde_json::json;
 
 use super::context::Context;
 use crate::args::DoctorArgs;
 use crate::exit::{Failure, code};
-use crate::output::{Output, visible};
+use crate::output::{Output, visible, wrapped};
 
 /// Looks at the lock store for what could harm locks.
 pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<u8, Failure> {
@@ -86,13 +84,14 @@ fn for_people(findings: &[Finding], output: &Output) -> String {
             Severity::Warning => ("!", "33"),
             Severity::Failure => ("✗", "1;31"),
         };
-        let (mark, found) = (output.paint_data(style, mark), visible(&finding.found));
-        let line = format!("{mark} {:width$}  {found}\n", finding.check);
-        text.push_str(&line);
+        // Painted after it was wrapped: colours take no room.
+        let head = format!("{mark} {:width$}  ", finding.check);
+        let line = wrapped(&head, &finding.found, output.width());
+        text.push_str(&line.replacen(mark, &output.paint_data(style, mark), 1));
         for (word, told) in [("why", &finding.why), ("mend", &finding.mend)] {
             if !told.is_empty() {
-                // Writing to a text does not fail.
-                writeln!(text, "  {:width$}  {word}: {}", "", visible(told)).unwrap_or_default();
+                let head = format!("  {:width$}  {word}: ", "");
+                text.push_str(&wrapped(&head, told, output.width()));
             }
         }
     }

@@ -96,3 +96,15 @@ fn a_list_of_bids_fits_a_terminal_and_tells_what_a_doubt_is_about() {
     assert_eq!(fields[..3], ["upwork", "job_124", "placed"]);
     assert!(fields[5] == "bid-987" && fields[6].ends_with('Z'), "{row}");
 }
+
+#[test]
+fn what_a_doctor_finds_is_wrapped_to_the_terminal() {
+    let user = User::new();
+    let shown =
+        on_a_terminal(&user, "stty rows 30 cols 60\n$B -q --color never doctor --url memory:\n");
+    assert!(shown.contains("why: ") && shown.contains("mend: "), "{shown}");
+    assert!(shown.lines().all(|line| line.chars().count() <= 60), "{shown}");
+    let wide =
+        on_a_terminal(&user, "stty rows 30 cols 200\n$B -q --color never doctor --url memory:\n");
+    assert!(wide.lines().count() < shown.lines().count(), "{wide}");
+}

@@ -144,7 +144,7 @@ fn a_watch_goes_on_after_a_failed_look() {
     let url =
         fleet.server.url().replace(&fleet.server.port().to_string(), &proxy.port().to_string());
     let mut command = fleet.user.command(&["locks", "--watch", "--every", "100ms"]);
-    let mut watch = Process::spawn(command.env("BIDLOCK_URL", &url)).unwrap();
+    let watch = Process::spawn(command.env("BIDLOCK_URL", &url)).unwrap();
     wait_until("the first look", SOON, || watch.stderr().contains("no locks"));
     proxy.refuse(true);
     proxy.cut();
