@@ -37,7 +37,9 @@ fn one_waiter_of_each_process_tries(kind: ServerKind) {
     wait_until("the next has it", SOON, || fleet.lines() == 3);
     rest(Duration::from_secs(1));
     let release = calls(&fleet.server);
-    assert_eq!(release, 2, "{kind}: more than release and confirmation");
+    // Release and confirmation, and the looks of the three at most who were told of the window of
+    // the hand-over before, when that ends just now.
+    assert!((2..=5).contains(&release), "{kind}: {release} calls for one hand-over");
     figure(
         "herd",
         format!(
