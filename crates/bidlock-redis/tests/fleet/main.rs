@@ -9,6 +9,7 @@ mod expiry;
 mod hold;
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 mod kit;
+mod link;
 mod many;
 mod memory;
 mod parts;

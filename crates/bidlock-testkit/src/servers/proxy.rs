@@ -13,7 +13,6 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 
 use self::state::{Both, Shared};
-use crate::wait_until;
 
 /// Which way bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +103,7 @@ impl Proxy {
     #[must_use]
     #[expect(clippy::expect_used, reason = "a test cannot go on without its port")]
     pub fn to(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+        let listener = listen((Ipv4Addr::LOCALHOST, 0).into()).expect("a port is free");
         let address = listener.local_addr().expect("it has an address");
         let shared = Arc::new(Shared::new(target));
         let door = Mutex::new(open_door(listener, &shared));
@@ -166,16 +165,14 @@ impl Proxy {
         let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
         *door = match (std::mem::replace(&mut *door, Door::Moving), on) {
             (Door::Open { leaves, porter }, true) => {
+                // Before the listener goes, so that the port is nobody else's at any moment.
+                let place = keep_place(self.address);
                 close_door(self.address, &leaves, porter);
-                Door::Shut(keep_place(self.address))
+                Door::Shut(place)
             }
             (Door::Shut(place), false) => {
+                let listener = listen(self.address);
                 drop(place);
-                let mut listener = None;
-                wait_until("the port is free again", Duration::from_secs(10), || {
-                    listener = TcpListener::bind(self.address).ok();
-                    listener.is_some()
-                });
                 listener.map_or(Door::Moving, |listener| open_door(listener, &self.shared))
             }
             (unchanged, _) => unchanged,
@@ -296,10 +293,22 @@ fn close_door(address: SocketAddr, leaves: &AtomicBool, porter: JoinHandle<()>) 
     drop(porter.join());
 }
 
+/// Listens; several sockets of this proxy may have its port.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = bound(address)?;
+    socket.listen(128)?;
+    Ok(socket.into())
+}
+
+fn bound(address: SocketAddr) -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
 #[expect(clippy::expect_used, reason = "a test cannot go on when its port is another's")]
 fn keep_place(address: SocketAddr) -> Socket {
-    let place = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be had");
-    place.set_reuse_address(true).expect("a fresh socket can be set up");
-    place.bind(&address.into()).expect("the port was this proxy's just now");
-    place
+    bound(address).expect("the port is this proxy's")
 }

@@ -8,6 +8,7 @@ use redis::{Connection, RedisError, Value};
 use super::super::{Server, ServerKind};
 use super::*;
 use crate::process::{now, pause};
+use crate::wait_until;
 
 const SOON: Duration = Duration::from_secs(20);
 const SILENCE: Duration = Duration::from_millis(100);
