@@ -97,10 +97,7 @@ impl Core {
         args: &[&[u8]],
     ) -> Result<Reply, BackendError> {
         let reply = self.wire.call(deadline, args).await.map_err(|failed| about.failed(failed))?;
-        match reply.value {
-            Value::Error(text) => Err(about.refused(failure::refusal(&text))),
-            value => Ok(Reply { value, ..reply }),
-        }
+        accepted(about, reply)
     }
 
     /// Runs a script, and teaches it to a server that does not know it.
@@ -128,10 +125,7 @@ impl Core {
             }
             _ => reply,
         };
-        match reply.value {
-            Value::Error(text) => Err(about.refused(failure::refusal(&text))),
-            value => Ok(Reply { value, ..reply }),
-        }
+        accepted(about, reply)
     }
 
     /// The server's reading of its clock after which a request shall do nothing (I9).
@@ -184,6 +178,11 @@ impl Core {
         }
     }
 
+    /// Takes in that a lease waits no more: it has the key by that token, or nothing.
+    pub(crate) fn settle(&self, key: &Key, lease: &LeaseId, has: Option<FencingToken>) {
+        self.look(key, self.places.settled(key, lease, has));
+    }
+
     /// Gives up the key, or the place, that a lease has.
     pub(crate) async fn release(
         &self,
@@ -192,7 +191,7 @@ impl Core {
     ) -> Result<Ownership, BackendError> {
         let released = self.release_on_server(key, lease).await;
         match released {
-            Ok(Ownership::NotOurs) => self.look(key, self.places.settled(key, lease, None)),
+            Ok(Ownership::NotOurs) => self.settle(key, lease, None),
             _ => self.places.leave(key, lease),
         }
         self.listens();
@@ -270,6 +269,14 @@ impl Hears for Core {
                 self.granted(Wake { key, lease, news }, token);
             }
         }
+    }
+}
+
+/// An answer that is no error.
+fn accepted(about: About<'_>, reply: Reply) -> Result<Reply, BackendError> {
+    match reply.value {
+        Value::Error(text) => Err(about.refused(failure::refusal(&text))),
+        value => Ok(Reply { value, ..reply }),
     }
 }
 

@@ -122,8 +122,7 @@ impl Backend for Redis {
         let answer = self.ask(request, now + request.within).await;
         match &answer {
             Ok(Attempt::Granted { token }) => {
-                let lost = core.places.settled(&request.key, &request.lease, Some(*token));
-                core.look(&request.key, lost);
+                core.settle(&request.key, &request.lease, Some(*token));
             }
             Ok(Attempt::Held { .. }) => {}
             Err(_) => core.places.doubt(&request.key, &request.lease),
@@ -140,10 +139,7 @@ impl Backend for Redis {
         }
         match answer {
             Ok(Renewal::Renewed) => core.places.leave(&request.key, &request.lease),
-            Ok(_) => {
-                let lost = core.places.settled(&request.key, &request.lease, None);
-                core.look(&request.key, lost);
-            }
+            Ok(_) => core.settle(&request.key, &request.lease, None),
             Err(_) => {}
         }
         core.listens();
