@@ -18,6 +18,7 @@ mod lease;
 mod locker;
 mod observe;
 mod open;
+mod reconcile;
 mod store_url;
 
 pub use acquire::{Acquire, Wait};
@@ -36,4 +37,7 @@ pub use lease::{Lease, LeaseView};
 pub use locker::Locker;
 pub use observe::{AcquireOutcome, BidOutcome, Event, Observer, ReleaseOutcome, WakeSource};
 pub use open::{ConfigError, doctor, open_ledger};
+pub use reconcile::{
+    Answer, Asked, Question, Reconcile, ReconcileOptions, ReconcileOutcome, Reconciler, Report,
+};
 pub use store_url::{RedisConfig, StoreUrl, masked};

@@ -4,6 +4,8 @@ use std::time::Duration;
 use bidlock_core::LossReason;
 use bidlock_ledger::{Recorded, State};
 
+use crate::ReconcileOutcome;
+
 /// How an acquire ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -146,6 +148,13 @@ pub enum Event<'a> {
         class: &'a str,
         /// How.
         outcome: BidOutcome,
+    },
+    /// A reconciler looked at an attempt in doubt.
+    Reconciled {
+        /// The marketplace, or `named`.
+        class: &'a str,
+        /// What came of it.
+        outcome: ReconcileOutcome,
     },
 }
 
