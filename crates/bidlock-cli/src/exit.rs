@@ -326,6 +326,12 @@ fn refused(reason: &Refusal, endpoint: &str) -> (u8, &'static str, &'static str)
         }
         Refusal::NotReady(_) => (code::UNAVAILABLE, "not_ready", "try again in a moment"),
         Refusal::Newer(_) => (code::CONFIG, "newer", "use the newer bidlock on this store"),
+        Refusal::Restored(_) => (
+            code::UNAVAILABLE,
+            "restored",
+            "look at the marketplace for bids that it has forgotten, then `bidlock ledger accept \
+             --because …`",
+        ),
         Refusal::Limit(_) => (code::UNAVAILABLE, "limit", "see the message for the bound"),
         _ => (code::UNAVAILABLE, "refused", "see the message of the store"),
     }

@@ -91,6 +91,8 @@ pub enum Refusal {
     NotReady(String),
     /// The store was written by a newer bidlock.
     Newer(String),
+    /// The ledger is an older copy, or another one, than the one that was bid with before (L12).
+    Restored(String),
     /// A bound was reached: tokens, waiters, TTL.
     Limit(String),
     /// Any other refusal, in the store's own words.
@@ -107,6 +109,7 @@ impl Display for Refusal {
             Self::WrongType(why) => write!(f, "wrong type: {why}"),
             Self::NotReady(why) => write!(f, "not ready: {why}"),
             Self::Newer(why) => write!(f, "written by a newer bidlock: {why}"),
+            Self::Restored(why) => write!(f, "restored copy: {why}"),
             Self::Limit(why) => write!(f, "limit reached: {why}"),
             Self::Other(why) => f.write_str(why),
         }

@@ -17,6 +17,8 @@ pub enum Op {
     Reserve,
     /// Letting a submission begin.
     Start,
+    /// Letting an attempt in doubt be sent again.
+    Resend,
     /// Keeping an outcome.
     Record,
     /// Ending a doubt by hand.
@@ -29,6 +31,14 @@ pub enum Op {
     Read,
     /// Writing or reading the audit.
     Audit,
+    /// Asking who the ledger is, and accepting what it is.
+    Standing,
+    /// Reading the whole ledger, for another one.
+    Export,
+    /// Taking in what another ledger knew.
+    Import,
+    /// Removing what is over for long.
+    Prune,
     /// Asking the store how it is.
     Ping,
 }
@@ -42,12 +52,17 @@ impl Op {
             Self::ShouldBid => "should_bid",
             Self::Reserve => "reserve",
             Self::Start => "start",
+            Self::Resend => "resend",
             Self::Record => "record",
             Self::Resolve => "resolve",
             Self::Withdraw => "withdraw",
             Self::Reopen => "reopen",
             Self::Read => "read",
             Self::Audit => "audit",
+            Self::Standing => "standing",
+            Self::Export => "export",
+            Self::Import => "import",
+            Self::Prune => "prune",
             Self::Ping => "ping",
         }
     }
@@ -203,6 +218,18 @@ pub enum LedgerError {
         /// At which store.
         endpoint: Endpoint,
     },
+    /// What was to be taken in is not what this ledger knows; nothing was changed.
+    #[error("{op} {subject}: {endpoint} has something else: {why}")]
+    Differs {
+        /// What was being done.
+        op: Op,
+        /// To what.
+        subject: Subject,
+        /// At which store.
+        endpoint: Endpoint,
+        /// What is not the same.
+        why: String,
+    },
     /// The state machine has no such step; nothing was changed.
     #[error("{op} {subject}: not allowed while it is {state}: {why}")]
     NotAllowed {
@@ -238,7 +265,7 @@ impl LedgerError {
                 matches!(reason, Refusal::NotReady(_) | Refusal::ReadOnly(_) | Refusal::Full(_))
             }
             Self::NotAllowed { until, .. } => until.is_some(),
-            Self::NotFound { .. } | Self::Invalid(_) => false,
+            Self::NotFound { .. } | Self::Differs { .. } | Self::Invalid(_) => false,
         }
     }
 }

@@ -1,3 +1,6 @@
+mod archive;
+mod operate;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -9,14 +12,11 @@ use tokio::sync::oneshot;
 
 use crate::Result;
 use crate::error::{LedgerError, Op, Subject};
-use crate::requests::{
-    AuditAct, AuditQuery, BidQuery, Freshness, OperatorNote, Outcome, ReserveRequest,
-    ResolveRequest, SeenSender, StartRequest,
-};
+use crate::requests::{BidQuery, Freshness, Outcome, ResendRequest, ReserveRequest, StartRequest};
 use crate::sqlite::{SqliteStore, endpoint_of};
 use crate::state::State;
 use crate::store::Store;
-use crate::types::{AttemptInfo, AuditEntry, HistoryEntry, Recorded, Reservation, Start, Verdict};
+use crate::types::{AttemptInfo, HistoryEntry, Recorded, Reservation, Start, Verdict};
 use crate::values::{AttemptId, check_line, limits};
 
 /// The ledger: checks what goes in, and knows the time and the processes of this machine.
@@ -140,11 +140,7 @@ impl Ledger {
     /// The attempt may start after the future was dropped, and is then in doubt.
     pub async fn start(&self, id: &AttemptId, request: &StartRequest) -> Result<Start> {
         let now = self.wall();
-        if request.send_by <= now || request.send_by.since(now) > limits::SEND_BY_MAX {
-            let shown = format!("{}us", request.send_by.as_micros());
-            let why = "a send-by lies in the next 24 hours";
-            return Err(InvalidValue::new("send-by", shown, why).into());
-        }
+        check_send_by(request.send_by, now)?;
         check_token(request.token.get())?;
         let start = self.store.start(id, request, now).await?;
         match &start {
@@ -154,6 +150,39 @@ impl Ledger {
             }
         }
         Ok(start)
+    }
+
+    /// Lets an attempt in doubt be sent again under its own id, at a marketplace that takes the
+    /// id for an idempotency key (L11). Only [`Start::Yes`] allows a byte to be sent, and only
+    /// before the new send-by. A call whose answer was lost is not repeated: when the attempt
+    /// reads back with [`Event::Resent`](crate::Event::Resent) and the call's own token, the
+    /// answer was yes.
+    ///
+    /// # Errors
+    /// [`LedgerError::Invalid`] for a value out of bounds, [`LedgerError::NotFound`] for an
+    /// unknown attempt. On any other error send nothing: read the attempt back.
+    ///
+    /// # Cancel safety
+    /// It may take effect after the future was dropped, and the attempt stays in doubt.
+    pub async fn resend(&self, id: &AttemptId, request: &ResendRequest) -> Result<Start> {
+        let now = self.wall();
+        check_send_by(request.send_by, now)?;
+        check_line("holder", &request.holder, limits::HOLDER_BYTES_MAX)?;
+        check_line("process", request.process.as_str(), limits::HOLDER_BYTES_MAX)?;
+        check_token(request.token.get())?;
+        if request.retention > limits::RETENTION_MAX {
+            let shown = format!("{}s", request.retention.as_secs());
+            let why = "a retention of idempotency keys is at most 365 days";
+            return Err(InvalidValue::new("retention", shown, why).into());
+        }
+        let resent = self.store.resend(id, request, now).await?;
+        match &resent {
+            Start::Yes(info) => tracing::info!(attempt = %info.id, token = %info.token, "resent"),
+            Start::No(info) => {
+                tracing::warn!(attempt = %info.id, state = %info.state, "not resent");
+            }
+        }
+        Ok(resent)
     }
 
     /// Keeps how a submission went, with or without a lease. Repeating it is harmless.
@@ -178,66 +207,6 @@ impl Ledger {
             }
         }
         Ok(recorded)
-    }
-
-    /// Ends the doubt about a posting's attempt, on an operator's word (L6).
-    ///
-    /// A bid that was found is proof, and waits for nothing. «Refused» and «not sent» wait for
-    /// the send-by and the visibility lag, and for the end of the sender's process, unless the
-    /// submitter itself has recorded [`Outcome::Unknown`]. «Not sent» also needs a word about a
-    /// sender that cannot be seen from here, and the attempt's id at a posting that has had
-    /// several.
-    ///
-    /// # Errors
-    /// [`LedgerError::NotFound`] when the posting has no attempt, or not the one that is named;
-    /// [`LedgerError::NotAllowed`] when the open one is another, is not in doubt, its time has
-    /// not come, or its sender may still send: the [`Obstacle`](crate::Obstacle) says which.
-    ///
-    /// # Cancel safety
-    /// It may take effect after the future was dropped; the audit tells.
-    pub async fn resolve(&self, key: &Key, request: &ResolveRequest) -> Result<AttemptInfo> {
-        request.check()?;
-        let open = relabel(Op::Resolve, self.store.open_attempt(key, self.wall()).await)?;
-        // The process of an attempt never changes, and an ended one never comes back: what is
-        // seen here holds until the store looks again, at this attempt and no other.
-        let seen = open.map(|open| SeenSender {
-            attempt: open.id,
-            liveness: self.platform.processes.liveness(&open.process),
-        });
-        let done = self.store.resolve(key, request, seen, self.wall()).await?;
-        let actor = &request.note.actor;
-        tracing::warn!(attempt = %done.id, state = %done.state, actor, "resolved");
-        Ok(done)
-    }
-
-    /// Notes that a placed bid was taken back at the marketplace.
-    ///
-    /// # Errors
-    /// [`LedgerError::NotFound`] when the posting has no attempt, [`LedgerError::NotAllowed`]
-    /// when it is not placed, or none is open.
-    ///
-    /// # Cancel safety
-    /// It may take effect after the future was dropped; the audit tells.
-    pub async fn withdraw(&self, key: &Key, note: &OperatorNote) -> Result<AttemptInfo> {
-        note.check()?;
-        let done = self.store.withdraw(key, note, self.wall()).await?;
-        tracing::warn!(attempt = %done.id, actor = note.actor, "withdrawn");
-        Ok(done)
-    }
-
-    /// Lets a posting be tried again whose bid was refused or withdrawn.
-    ///
-    /// # Errors
-    /// [`LedgerError::NotFound`] when the posting has no attempt, [`LedgerError::NotAllowed`]
-    /// when it is neither refused nor withdrawn, or none is open.
-    ///
-    /// # Cancel safety
-    /// It may take effect after the future was dropped; the audit tells.
-    pub async fn reopen(&self, key: &Key, note: &OperatorNote) -> Result<AttemptInfo> {
-        note.check()?;
-        let done = self.store.reopen(key, note, self.wall()).await?;
-        tracing::warn!(attempt = %done.id, actor = note.actor, "reopened");
-        Ok(done)
     }
 
     /// Reads one attempt.
@@ -310,30 +279,6 @@ impl Ledger {
         Ok(page)
     }
 
-    /// Appends an act that happened outside the ledger, such as a revocation, to the audit.
-    ///
-    /// # Errors
-    /// [`LedgerError::Invalid`] for texts that do not fit; else the store gave no answer.
-    ///
-    /// # Cancel safety
-    /// The entry may be written after the future was dropped.
-    pub async fn audit_append(&self, act: &AuditAct) -> Result<()> {
-        act.check()?;
-        self.store.audit_append(act, self.wall()).await
-    }
-
-    /// Reads one page of the audit, newest first; the last one's number is the next `after`.
-    ///
-    /// # Errors
-    /// [`LedgerError::Invalid`] for a bad filter; else the store gave no answer.
-    ///
-    /// # Cancel safety
-    /// Nothing is changed by it.
-    pub async fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditEntry>> {
-        query.check()?;
-        self.store.audit(query).await
-    }
-
     /// Asks the store for a sign of life.
     ///
     /// # Errors
@@ -368,6 +313,14 @@ fn check_seen_at(seen_at: Option<WallTime>, now: WallTime) -> Result<()> {
     }
 }
 
+fn check_send_by(send_by: WallTime, now: WallTime) -> Result<()> {
+    if send_by > now && send_by.since(now) <= limits::SEND_BY_MAX {
+        return Ok(());
+    }
+    let shown = format!("{}us", send_by.as_micros());
+    Err(InvalidValue::new("send-by", shown, "a send-by lies in the next 24 hours").into())
+}
+
 fn check_token(token: u64) -> Result<()> {
     if token <= core_limits::TOKEN_MAX {
         return Ok(());
@@ -383,6 +336,7 @@ fn relabel<T>(as_op: Op, result: Result<T>) -> Result<T> {
             | LedgerError::Unknown { op, .. }
             | LedgerError::Refused { op, .. }
             | LedgerError::NotFound { op, .. }
+            | LedgerError::Differs { op, .. }
             | LedgerError::NotAllowed { op, .. } => *op = as_op,
             LedgerError::Invalid(_) => {}
         }

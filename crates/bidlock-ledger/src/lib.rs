@@ -7,6 +7,7 @@
 //!
 //! Numbers such as L1 are those of the protocol's page in the project's documentation.
 
+mod archive;
 mod doubt;
 mod error;
 mod ledger;
@@ -17,17 +18,18 @@ mod store;
 mod types;
 mod values;
 
+pub use archive::{Admitted, Archive, Dossier, KeptAttempt, Pruned, Standing};
 pub use error::{LedgerError, Obstacle, Op, Subject};
 pub use ledger::Ledger;
 pub use requests::{
-    AuditAct, AuditQuery, BidQuery, Freshness, OperatorNote, Outcome, ReserveRequest, Resolution,
-    ResolveRequest, SeenSender, StartRequest,
+    AuditAct, AuditQuery, BidQuery, Freshness, OperatorNote, Outcome, ResendRequest,
+    ReserveRequest, Resolution, ResolveRequest, SeenSender, StartRequest,
 };
 pub use sqlite::SqliteStore;
 pub use state::{Event, State};
 pub use store::Store;
 pub use types::{AttemptInfo, AuditEntry, HistoryEntry, Recorded, Reservation, Start, Verdict};
-pub use values::{AttemptId, Fingerprint, limits};
+pub use values::{AttemptId, Fingerprint, LedgerId, limits};
 
 /// What a call of the ledger returns.
 pub type Result<T> = std::result::Result<T, LedgerError>;

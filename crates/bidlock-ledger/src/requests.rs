@@ -3,6 +3,7 @@ use std::time::Duration;
 use bidlock_core::{FencingToken, InvalidValue, Key, Liveness, ProcessMark, WallTime};
 
 use crate::state::State;
+use crate::types::AttemptInfo;
 use crate::values::{AttemptId, Fingerprint, check_line, fit_line, limits};
 
 /// How fresh the sighting of a posting is, and has to be.
@@ -54,6 +55,39 @@ pub struct StartRequest {
     pub send_by: WallTime,
     /// What is to be sent.
     pub payload: Option<Fingerprint>,
+}
+
+/// Asks to send an attempt in doubt again under its own id, at a marketplace that takes the id
+/// for an idempotency key (L11).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResendRequest {
+    /// The token of the caller's lease: higher than any that the attempt has seen.
+    pub token: FencingToken,
+    /// Nothing is sent from this time on: later than now, by at most
+    /// [`limits::SEND_BY_MAX`](crate::limits::SEND_BY_MAX).
+    pub send_by: WallTime,
+    /// What is to be sent: the same as at the first start.
+    pub payload: Fingerprint,
+    /// For how long after the first start the marketplace knows the id, up to
+    /// [`limits::RETENTION_MAX`](crate::limits::RETENTION_MAX). The new send-by lies within it.
+    pub retention: Duration,
+    /// Who asks, for people: the display text of a [`Holder`](bidlock_core::Holder).
+    pub holder: String,
+    /// The process that would send.
+    pub process: ProcessMark,
+}
+
+impl ResendRequest {
+    /// Whether an attempt, with its state as stored, may be sent again at `now`. That the token
+    /// is higher than any that it has seen is asked for besides (L11).
+    #[must_use]
+    pub(crate) fn suits(&self, info: &AttemptInfo, now: WallTime) -> bool {
+        let in_doubt = matches!(info.state, State::Started | State::Unknown);
+        in_doubt
+            && info.payload == Some(self.payload)
+            && info.send_by.is_some_and(|send_by| send_by <= now && send_by < self.send_by)
+            && info.started_at.is_some_and(|started| self.send_by <= started + self.retention)
+    }
 }
 
 /// How a submission went, in the submitter's own words.
@@ -339,7 +373,7 @@ impl AuditQuery {
     }
 }
 
-fn check_limit(limit: u32) -> Result<(), InvalidValue> {
+pub(crate) fn check_limit(limit: u32) -> Result<(), InvalidValue> {
     if (1..=limits::PAGE_MAX).contains(&limit) {
         return Ok(());
     }

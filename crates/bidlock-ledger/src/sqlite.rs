@@ -28,8 +28,8 @@ use bidlock_core::{Clock, Endpoint, Health, Key, Platform, WallTime};
 
 use crate::error::{Op, Subject};
 use crate::requests::{
-    AuditAct, AuditQuery, BidQuery, OperatorNote, Outcome, ReserveRequest, ResolveRequest,
-    SeenSender, StartRequest,
+    AuditAct, AuditQuery, BidQuery, OperatorNote, Outcome, ResendRequest, ReserveRequest,
+    ResolveRequest, SeenSender, StartRequest,
 };
 use crate::store::Store;
 use crate::types::{AttemptInfo, AuditEntry, HistoryEntry, Recorded, Reservation, Start};
@@ -145,6 +145,18 @@ impl Store for SqliteStore {
         let work = move |db: &_| write::start(db, &id, &request, now, &endpoint);
         let done = self.writer.write(Wanted::WhileAwaited, work).await;
         done.map_err(self.explain(Op::Start, Subject::Attempt(id)))
+    }
+
+    async fn resend(
+        &self,
+        id: &AttemptId,
+        request: &ResendRequest,
+        now: WallTime,
+    ) -> Result<Start> {
+        let (id, request, endpoint) = (*id, request.clone(), self.endpoint.clone());
+        let work = move |db: &_| write::resend(db, &id, &request, now, &endpoint);
+        let done = self.writer.write(Wanted::WhileAwaited, work).await;
+        done.map_err(self.explain(Op::Resend, Subject::Attempt(id)))
     }
 
     async fn record(&self, id: &AttemptId, outcome: &Outcome, now: WallTime) -> Result<Recorded> {

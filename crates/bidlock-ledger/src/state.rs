@@ -72,6 +72,19 @@ impl State {
         }
     }
 
+    /// Whether an attempt in this state may come to `later` by one step or several.
+    #[must_use]
+    pub(crate) const fn may_lead_to(self, later: Self) -> bool {
+        match self {
+            Self::Reserved => !matches!(later, Self::Reserved),
+            Self::Started => !matches!(later, Self::Reserved | Self::Started),
+            Self::Unknown => !matches!(later, Self::Reserved | Self::Started | Self::Unknown),
+            Self::Placed => matches!(later, Self::Withdrawn | Self::Abandoned),
+            Self::Refused | Self::Withdrawn => matches!(later, Self::Abandoned),
+            Self::Abandoned => false,
+        }
+    }
+
     /// The state as everybody reads it: started past its send-by is unknown (L5).
     #[must_use]
     pub fn read_at(self, now: WallTime, send_by: Option<WallTime>) -> Self {
@@ -127,6 +140,8 @@ events! {
     Started = "started",
     /// A higher token met it while it was started: nobody can tell how it went.
     Doubted = "doubted",
+    /// It may be sent again under its own id: nobody can tell how it went before (L11).
+    Resent = "resent",
     /// The submitter says that it was placed.
     Placed = "placed",
     /// The submitter says that the marketplace refused it.
@@ -228,8 +243,9 @@ impl Display for Event {
 pub(crate) enum RecordStep {
     /// It moves the attempt on.
     Become(State),
-    /// It leaves the attempt unknown, but in the submitter's own words and no longer by a guess.
-    Restate,
+    /// It leaves the attempt unknown, by this event: the submitter's own word that it has
+    /// stopped, and no longer a guess.
+    Restate(Event),
     /// It was recorded before.
     Already,
     /// The attempt was closed before, in another way.
@@ -249,6 +265,8 @@ pub(crate) struct Standing<'a> {
     pub(crate) reference: Option<&'a str>,
     /// The reason of its last step.
     pub(crate) reason: Option<&'a str>,
+    /// Whether its history has [`Event::Resent`]; looked up where the state is unknown.
+    pub(crate) resent: bool,
 }
 
 /// Decides what an outcome does, by the attempt alone (L8).
@@ -258,11 +276,16 @@ pub(crate) fn record_step(standing: Standing<'_>, outcome: &Outcome) -> RecordSt
         State::Reserved if next == State::Abandoned => RecordStep::Become(next),
         State::Reserved => RecordStep::NotStarted,
         State::Started => RecordStep::Become(next),
+        // L11: it was sent twice, and a submitter speaks for one of the two.
+        State::Unknown if next == State::Abandoned && standing.resent => match standing.event {
+            Event::Unknown => RecordStep::Already,
+            _ => RecordStep::Restate(Event::Unknown),
+        },
         State::Unknown if next != State::Unknown => RecordStep::Become(next),
         State::Unknown
             if matches!(outcome, Outcome::Unknown { .. }) && standing.event != Event::Unknown =>
         {
-            RecordStep::Restate
+            RecordStep::Restate(Event::Unknown)
         }
         _ if is_repeat(standing, outcome) => RecordStep::Already,
         _ => RecordStep::Late,
@@ -332,7 +355,8 @@ mod tests {
             .flat_map(|s| Event::ALL.iter().map(move |e| (*s, *e)))
             .flat_map(|(s, e)| texts.iter().map(move |t| (s, e, t.clone())))
         {
-            let standing = Standing { state, event, reference: None, reason: None };
+            let resent = event == Event::Resent;
+            let standing = Standing { state, event, reference: None, reason: None, resent };
             for outcome in [
                 Outcome::Placed { reference: text.clone() },
                 Outcome::Refused { reason: text.clone() },
@@ -343,7 +367,7 @@ mod tests {
                 match record_step(standing, &outcome) {
                     RecordStep::Become(next) => assert!(state.may_become(next)),
                     RecordStep::NotStarted => assert_eq!(state, State::Reserved),
-                    RecordStep::Restate => assert_eq!(state, State::Unknown),
+                    RecordStep::Restate(_) => assert_eq!(state, State::Unknown),
                     RecordStep::Already | RecordStep::Late => {
                         assert!(!matches!(state, State::Reserved | State::Started));
                     }

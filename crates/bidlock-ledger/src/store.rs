@@ -3,9 +3,10 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use bidlock_core::{Endpoint, Health, Key, WallTime};
 
+use crate::archive::Archive;
 use crate::requests::{
-    AuditAct, AuditQuery, BidQuery, OperatorNote, Outcome, ReserveRequest, ResolveRequest,
-    SeenSender, StartRequest,
+    AuditAct, AuditQuery, BidQuery, OperatorNote, Outcome, ResendRequest, ReserveRequest,
+    ResolveRequest, SeenSender, StartRequest,
 };
 use crate::types::{AttemptInfo, AuditEntry, HistoryEntry, Recorded, Reservation, Start};
 use crate::{AttemptId, Result};
@@ -32,6 +33,13 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// Moves an attempt from reserved to started, and says yes to that one call (L2, L3, L9).
     async fn start(&self, id: &AttemptId, request: &StartRequest, now: WallTime) -> Result<Start>;
+
+    /// Lets an attempt that reads as unknown be sent again under its own id: with the payload of
+    /// its start, a higher token than any that it has seen, not before its send-by, and so that
+    /// the new send-by lies within the retention after its first start. It stays unknown; token,
+    /// send-by, holder and process move on. Says yes once for a token (L11).
+    async fn resend(&self, id: &AttemptId, request: &ResendRequest, now: WallTime)
+    -> Result<Start>;
 
     /// Keeps an outcome, by the attempt alone (L8).
     async fn record(&self, id: &AttemptId, outcome: &Outcome, now: WallTime) -> Result<Recorded>;
@@ -76,4 +84,9 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// Where the store is.
     fn endpoint(&self) -> &Endpoint;
+
+    /// The ledger as a whole, where the store can handle it so.
+    fn archive(&self) -> Option<&dyn Archive> {
+        None
+    }
 }

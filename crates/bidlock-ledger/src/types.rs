@@ -20,9 +20,9 @@ pub struct AttemptInfo {
     pub state: State,
     /// The event that brought it there.
     pub event: Event,
-    /// The token of the lease that reserved or started it.
+    /// The token of the lease that reserved it, started it, or sent it again.
     pub token: FencingToken,
-    /// Who reserved it, for people.
+    /// Who reserved it, or sent it again, for people.
     pub holder: String,
     /// The process that would send.
     pub process: ProcessMark,
@@ -113,7 +113,8 @@ impl Verdict {
 pub enum Reservation {
     /// The attempt is made, now or by the same call before.
     Reserved(AttemptInfo),
-    /// Another attempt stands against it; never [`Verdict::Yes`] or [`Verdict::Stale`].
+    /// Another attempt stands against it, or what was known of the posting may be forgotten and
+    /// it is [`Verdict::Stale`] (L10); never [`Verdict::Yes`].
     Not(Verdict),
     /// The posting has seen a higher token: the caller's lease is over. Nothing was changed (L3).
     TokenTooLow {
@@ -125,9 +126,11 @@ pub enum Reservation {
 /// How a start went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
-    /// The submission may begin: answered once in an attempt's life, and on disk (L2).
+    /// The submission may begin: answered once to a start (L2), and once for each token that
+    /// sends the attempt again (L11). It is on disk.
     Yes(AttemptInfo),
-    /// It may not: the attempt started before, is closed, or has seen a higher token.
+    /// It may not: the attempt started before, is closed, has seen a higher token, or may not be
+    /// sent again like this.
     No(AttemptInfo),
 }
 

@@ -24,6 +24,8 @@ pub mod limits {
     pub const VISIBILITY_LAG_MAX: Duration = Duration::from_hours(24 * 30);
     /// How old a sighting of a posting may be when the caller says nothing.
     pub const MAX_AGE_DEFAULT: Duration = Duration::from_hours(24);
+    /// A marketplace keeps idempotency keys for at most this long, as far as this ledger goes.
+    pub const RETENTION_MAX: Duration = Duration::from_hours(24 * 365);
     /// A posting that was seen further ahead than this has a wrong clock behind it.
     pub const AHEAD_MAX: Duration = Duration::from_mins(5);
     /// How long a call waits for a file that other processes write.
@@ -45,10 +47,7 @@ impl AttemptId {
     /// Makes an id that nobody can guess and nobody has had.
     #[must_use]
     pub fn random(rng: &dyn Rng) -> Self {
-        const MARKS: u128 = 0xf000 << 64 | 0xc000 << 48;
-        const VERSION_4: u128 = 0x4000 << 64 | 0x8000 << 48;
-        let drawn = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
-        Self(drawn & !MARKS | VERSION_4)
+        Self(uuid::random(rng))
     }
 }
 
@@ -56,6 +55,71 @@ impl FromStr for AttemptId {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let why = "an attempt id is a UUID of version 4 in lower case";
+        uuid::read(text).map(Self).ok_or_else(|| InvalidValue::new("attempt id", text, why))
+    }
+}
+
+impl Display for AttemptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        uuid::write(self.0, f)
+    }
+}
+
+impl Debug for AttemptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AttemptId({self})")
+    }
+}
+
+/// A ledger's identity, made with it: 122 random bits, written as a UUID of version 4. A copy of
+/// the ledger has the same one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LedgerId(u128);
+
+impl LedgerId {
+    /// Makes an id that no other ledger has.
+    #[must_use]
+    pub fn random(rng: &dyn Rng) -> Self {
+        Self(uuid::random(rng))
+    }
+}
+
+impl FromStr for LedgerId {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let why = "a ledger id is a UUID of version 4 in lower case";
+        uuid::read(text).map(Self).ok_or_else(|| InvalidValue::new("ledger id", text, why))
+    }
+}
+
+impl Display for LedgerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        uuid::write(self.0, f)
+    }
+}
+
+impl Debug for LedgerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LedgerId({self})")
+    }
+}
+
+/// UUIDs of version 4 in lower case: one spelling for each.
+mod uuid {
+    use std::fmt;
+
+    use bidlock_core::Rng;
+
+    pub(super) fn random(rng: &dyn Rng) -> u128 {
+        const MARKS: u128 = 0xf000 << 64 | 0xc000 << 48;
+        const VERSION_4: u128 = 0x4000 << 64 | 0x8000 << 48;
+        let drawn = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
+        drawn & !MARKS | VERSION_4
+    }
+
+    pub(super) fn read(text: &str) -> Option<u128> {
         let hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
         let shape = |(at, b): (usize, u8)| match at {
             8 | 13 | 18 | 23 => b == b'-',
@@ -65,19 +129,10 @@ impl FromStr for AttemptId {
         };
         let sound = text.len() == 36 && text.bytes().enumerate().all(shape);
         let digits: String = text.chars().filter(|c| *c != '-').collect();
-        match u128::from_str_radix(&digits, 16) {
-            Ok(bits) if sound => Ok(Self(bits)),
-            _ => {
-                let why = "an attempt id is a UUID of version 4 in lower case";
-                Err(InvalidValue::new("attempt id", text, why))
-            }
-        }
+        u128::from_str_radix(&digits, 16).ok().filter(|_| sound)
     }
-}
 
-impl Display for AttemptId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bits = self.0;
+    pub(super) fn write(bits: u128, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
@@ -87,12 +142,6 @@ impl Display for AttemptId {
             bits >> 48 & 0xffff,
             bits & 0xffff_ffff_ffff
         )
-    }
-}
-
-impl Debug for AttemptId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AttemptId({self})")
     }
 }
 

@@ -18,6 +18,7 @@ fn every_refusal_of_a_store_has_its_code() {
         (Refusal::WrongType(text()), 78),
         (Refusal::NotReady(text()), 69),
         (Refusal::Newer(text()), 78),
+        (Refusal::Restored(text()), 69),
         (Refusal::Limit(text()), 69),
         (Refusal::Other(text()), 69),
     ] {

@@ -5,17 +5,22 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bidlock_core::{Moment, Refusal};
-use rusqlite::{Connection, MAIN_DB, OpenFlags, OptionalExtension as _};
+use rusqlite::{Connection, MAIN_DB, OpenFlags, OptionalExtension as _, params};
 
 use super::fault::Fault;
 use super::folders::Folders;
 use super::patience::Patience;
+use super::rows::sql_time;
 
 /// The schema's steps: the file with number N leads from version N - 1 to N.
-const MIGRATIONS: [&str; 1] = [include_str!("schema/0001_start.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("schema/0001_start.sql"), include_str!("schema/0002_archive.sql")];
 
 /// The version that this code reads and writes.
 pub(super) const VERSION: usize = MIGRATIONS.len();
+
+/// The oldest version whose programs may use a ledger of this one as it is.
+const COMPATIBLE_FROM: i64 = 2;
 
 /// Statements kept prepared: more than there are.
 const STATEMENTS: usize = 64;
@@ -115,66 +120,108 @@ fn connect(path: &Path, patience: &Patience, deadline: Moment) -> Result<Connect
         return Err(Fault::Refused(Refusal::Other(why)));
     }
     patience.insist(deadline, || connection.pragma_update(None, "trusted_schema", false))?;
+    // Without it the commit would not look for a pass that was left behind.
+    patience.insist(deadline, || connection.pragma_update(None, "foreign_keys", true))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
 }
 
 /// Brings the schema up to date; looks first without the write lock.
 fn migrate(connection: &Connection, patience: &Patience, deadline: Moment) -> Result<(), Fault> {
-    if patience.insist(deadline, || version(connection)).and_then(known)? == VERSION {
+    let found = patience.insist(deadline, || Found::read(connection))?;
+    if found.usable()?.is_none() {
         return Ok(());
     }
     patience.insist(deadline, || connection.execute_batch("BEGIN IMMEDIATE"))?;
-    let stepped = step_up(connection);
+    let stepped = step_up(connection, patience);
     if stepped.is_err() && !connection.is_autocommit() {
         connection.execute_batch("ROLLBACK").map_err(Fault::before_commit)?;
     }
     stepped
 }
 
-fn step_up(connection: &Connection) -> Result<(), Fault> {
+fn step_up(connection: &Connection, patience: &Patience) -> Result<(), Fault> {
     let steps = || {
         connection.execute_batch(
             "CREATE TABLE IF NOT EXISTS ledger_schema (
                 one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL) STRICT;
              INSERT OR IGNORE INTO ledger_schema VALUES (1, 0);",
         )?;
-        version(connection)
+        Found::read(connection)
     };
     // Another process may have been here since the look without the lock.
-    let from = steps().map_err(Fault::before_commit).and_then(known)?;
+    let found = steps().map_err(Fault::before_commit)?;
+    let Some(from) = found.usable()? else {
+        return connection.execute_batch("COMMIT").map_err(Fault::at_commit);
+    };
     for migration in &MIGRATIONS[from..] {
         connection.execute_batch(migration).map_err(Fault::before_commit)?;
     }
-    connection
-        .execute("UPDATE ledger_schema SET version = ?1", [i64::try_from(VERSION).unwrap_or(0)])
-        .map_err(Fault::before_commit)?;
+    let finish = || {
+        connection.execute(
+            "INSERT INTO ledger_meta (one, id, created_at_us, compatible_from)
+             SELECT 1, ?1, ?2, ?3 WHERE NOT EXISTS (SELECT 1 FROM ledger_meta)",
+            params![patience.ledger_id().to_string(), sql_time(patience.wall()), COMPATIBLE_FROM],
+        )?;
+        connection.execute("UPDATE ledger_meta SET compatible_from = ?1", [COMPATIBLE_FROM])?;
+        let version = i64::try_from(VERSION).unwrap_or(0);
+        connection.execute("UPDATE ledger_schema SET version = ?1", [version])
+    };
+    finish().map_err(Fault::before_commit)?;
     connection.execute_batch("COMMIT").map_err(Fault::at_commit)
 }
 
-/// The schema's version in the file; 0 when there is none.
-fn version(connection: &Connection) -> rusqlite::Result<i64> {
-    let table = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'ledger_schema'";
-    if connection.query_row(table, [], |_| Ok(())).optional()?.is_none() {
-        return Ok(0);
-    }
-    connection
-        .query_row("SELECT version FROM ledger_schema", [], |row| row.get(0))
-        .optional()
-        .map(Option::unwrap_or_default)
+/// What the file says of its schema.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    /// Its version; 0 when there is none.
+    version: i64,
+    /// The oldest version whose programs may use it, where it says so.
+    compatible_from: Option<i64>,
 }
 
-/// Refuses a schema that this code would misread.
-fn known(version: i64) -> Result<usize, Fault> {
-    match usize::try_from(version) {
-        Ok(version) if version <= VERSION => Ok(version),
-        Ok(version) => {
-            let why = format!("its ledger has version {version}, this program knows {VERSION}");
-            Err(Fault::Refused(Refusal::Newer(why)))
+impl Found {
+    fn read(connection: &Connection) -> rusqlite::Result<Self> {
+        let there = |name: &str| {
+            let sql_text = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+            connection.query_row(sql_text, [name], |_| Ok(())).optional()
+        };
+        let number = |sql_text: &str| {
+            connection.query_row(sql_text, [], |row| row.get::<_, i64>(0)).optional()
+        };
+        if there("ledger_schema")?.is_none() {
+            return Ok(Self { version: 0, compatible_from: None });
         }
-        Err(_) => {
-            let why = format!("its ledger has version {version}");
-            Err(Fault::Refused(Refusal::Corrupt(why)))
+        let version = number("SELECT version FROM ledger_schema")?.unwrap_or_default();
+        let compatible_from = match there("ledger_meta")? {
+            Some(()) => number("SELECT compatible_from FROM ledger_meta")?,
+            None => None,
+        };
+        Ok(Self { version, compatible_from })
+    }
+
+    /// The version to step up from; none when the schema is to be used as it is. Refuses a
+    /// schema that this code would misread.
+    fn usable(self) -> Result<Option<usize>, Fault> {
+        let Self { version, compatible_from } = self;
+        match usize::try_from(version) {
+            Ok(version) if version < VERSION => Ok(Some(version)),
+            Ok(version) if version == VERSION => Ok(None),
+            Ok(_)
+                if compatible_from.is_some_and(|from| {
+                    usize::try_from(from).is_ok_and(|from| from <= VERSION)
+                }) =>
+            {
+                Ok(None)
+            }
+            Ok(version) => {
+                let why = format!("its ledger has version {version}, this program knows {VERSION}");
+                Err(Fault::Refused(Refusal::Newer(why)))
+            }
+            Err(_) => {
+                let why = format!("its ledger has version {version}");
+                Err(Fault::Refused(Refusal::Corrupt(why)))
+            }
         }
     }
 }

@@ -2,10 +2,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use bidlock_core::{Clock, Moment, Platform, Rng};
+use bidlock_core::{Clock, Moment, Platform, Rng, WallTime};
 
 use super::fault::{Fault, is_busy};
-use crate::values::limits;
+use crate::values::{LedgerId, limits};
 
 /// Waits for other processes, in short pauses that no two processes keep in step.
 #[derive(Debug, Clone)]
@@ -22,6 +22,16 @@ impl Patience {
     /// When a call that begins now gives up.
     pub(super) fn deadline(&self) -> Moment {
         self.clock.now() + limits::BUSY_MAX
+    }
+
+    /// The wall clock.
+    pub(super) fn wall(&self) -> WallTime {
+        self.clock.wall()
+    }
+
+    /// An identity for a ledger that has none.
+    pub(super) fn ledger_id(&self) -> LedgerId {
+        LedgerId::random(&*self.rng)
     }
 
     pub(super) fn is_over(&self, deadline: Moment) -> bool {

@@ -162,7 +162,7 @@ fn one_look_up_answers_should_bid_and_reserve() {
 }
 
 #[test]
-fn only_an_attempt_that_keeps_nobody_from_bidding_can_be_removed() {
+fn nothing_is_removed_by_hand_and_no_token_is_forgotten() {
     let bench = Bench::new();
     let ledger = bench.open();
     let not_sent = Outcome::NotSent { reason: None };
@@ -182,7 +182,9 @@ fn only_an_attempt_that_keeps_nobody_from_bidding_can_be_removed() {
     db.execute_batch("DROP TRIGGER ledger_attempts_fixed").unwrap();
     let refused = db.execute(lower, [&attempts[1]]).unwrap_err().to_string();
     assert!(refused.contains("stays seen"), "{refused}");
-    assert_eq!(db.execute(remove, [&attempts[0]]).unwrap(), 1);
+    // L10: not even the one that no longer stands against anything.
+    let refused = db.execute(remove, [&attempts[0]]).unwrap_err().to_string();
+    assert!(refused.contains("keeps others from bidding"), "{refused}");
     let answer = wait(ledger.reserve(&key("a"), &bench.request(2))).unwrap();
     assert_eq!(answer, Reservation::TokenTooLow { seen: FencingToken::new(3) });
 }
@@ -294,9 +296,16 @@ fn a_newer_ledger_is_refused_and_the_locks_beside_it_do_not_matter() {
     drop(bench.open());
     bench.raw().execute_batch("CREATE TABLE lock_locks (x); PRAGMA user_version = 77").unwrap();
     drop(bench.open());
+    // One that this program may use as it is …
     bench.raw().execute("UPDATE ledger_schema SET version = version + 1", []).unwrap();
+    bench.place(&bench.open(), &key("a"));
+    let version: i64 =
+        bench.raw().query_row("SELECT version FROM ledger_schema", [], |row| row.get(0)).unwrap();
+    assert_eq!(version, 3, "it is left as it is");
+    // … and one that it would misread.
+    bench.raw().execute("UPDATE ledger_meta SET compatible_from = 3", []).unwrap();
     let Refusal::Newer(why) = bench.refused() else { panic!("refused as newer") };
-    assert!(why.contains("version 2"), "{why}");
+    assert!(why.contains("version 3"), "{why}");
 }
 
 #[test]

@@ -8,9 +8,9 @@ use super::rows::{Stored, sql, sql_time};
 use super::step::{Done, Line, Step, advance, append, append_once, expect_one, found, restate};
 use super::worker::Fail;
 use crate::error::{LedgerError, Obstacle, Op, Subject};
-use crate::requests::{Outcome, ReserveRequest, StartRequest};
+use crate::requests::{Outcome, ResendRequest, ReserveRequest, StartRequest};
 use crate::state::{Event, RecordStep, Standing, State, record_step};
-use crate::types::{Recorded, Reservation, Start, Verdict};
+use crate::types::{AttemptInfo, Recorded, Reservation, Start, Verdict};
 use crate::values::AttemptId;
 
 /// Makes an attempt, or says what stands against it.
@@ -154,6 +154,48 @@ pub(super) fn start(
     Ok(Start::Yes(stored.info))
 }
 
+/// Lets an attempt in doubt be sent again under its own id (L11).
+pub(super) fn resend(
+    db: &Connection,
+    id: &AttemptId,
+    request: &ResendRequest,
+    now: WallTime,
+    endpoint: &Endpoint,
+) -> Done<Start> {
+    let stored = found(db, id, Op::Resend, endpoint)?;
+    if request.token.get() <= stored.token_seen || !request.suits(&stored.info, now) {
+        return Ok(Start::No(stored.read_at(now)));
+    }
+    let sql_text = "UPDATE ledger_attempts
+         SET state = 'unknown', event = ?2, token = ?3, token_seen = ?3, send_by_us = ?4,
+             holder = ?5, process = ?6, decided_at_us = ?7, reason = NULL
+         WHERE id = ?1 AND state IN ('started', 'unknown') AND token_seen < ?3";
+    let event = Event::Resent;
+    expect_one(db.prepare_cached(sql_text)?.execute(params![
+        id.to_string(),
+        event.as_str(),
+        sql(request.token.get()),
+        sql_time(request.send_by),
+        request.holder,
+        request.process.as_str(),
+        sql_time(now),
+    ])?)?;
+    let line = Line { event, token: Some(request.token), by: &request.holder, at: now };
+    append(db, &stored.info, line, Some(&request.payload.to_string()))?;
+    Ok(Start::Yes(found(db, id, Op::Resend, endpoint)?.info))
+}
+
+/// Whether an attempt was ever sent again (L11).
+fn was_resent(db: &Connection, info: &AttemptInfo) -> Done<bool> {
+    if info.state != State::Unknown {
+        return Ok(false);
+    }
+    let sql_text = "SELECT 1 FROM ledger_history
+         WHERE marketplace = ?1 AND posting = ?2 AND attempt = ?3 AND event = 'resent'";
+    let id = info.id.to_string();
+    Ok(db.prepare_cached(sql_text)?.exists(params![info.marketplace, info.posting_encoded, id])?)
+}
+
 /// Keeps an outcome, by the attempt alone (L8).
 pub(super) fn record(
     db: &Connection,
@@ -169,6 +211,7 @@ pub(super) fn record(
         event: info.event,
         reference: info.reference.as_deref(),
         reason: info.reason.as_deref(),
+        resent: was_resent(db, info)?,
     };
     let detail = outcome.reference().or_else(|| outcome.reason());
     let by = info.holder.as_str();
@@ -181,8 +224,7 @@ pub(super) fn record(
             why: Obstacle::NotStarted,
             until: None,
         })),
-        RecordStep::Restate => {
-            let event = Event::of_outcome(outcome);
+        RecordStep::Restate(event) => {
             restate(db, info, event, outcome.reason(), now)?;
             append(db, info, Line { event, token: None, by, at: now }, detail)?;
             Ok(Recorded::Written(found(db, id, Op::Record, endpoint)?.read_at(now)))

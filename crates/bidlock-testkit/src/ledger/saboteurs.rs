@@ -10,9 +10,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bidlock_core::{Endpoint, FencingToken, Health, Key, Liveness, ProcessMark, WallTime, limits};
 use bidlock_ledger::{
-    AttemptId, AttemptInfo, AuditAct, AuditEntry, AuditQuery, BidQuery, Fingerprint, HistoryEntry,
-    LedgerError, OperatorNote, Outcome, Recorded, Reservation, ReserveRequest, Resolution,
-    ResolveRequest, Result, SeenSender, Start, StartRequest, State, Store, Verdict,
+    Archive, AttemptId, AttemptInfo, AuditAct, AuditEntry, AuditQuery, BidQuery, Fingerprint,
+    HistoryEntry, LedgerError, OperatorNote, Outcome, Recorded, ResendRequest, Reservation,
+    ReserveRequest, Resolution, ResolveRequest, Result, SeenSender, Start, StartRequest, State,
+    Store, Verdict,
 };
 
 use super::LedgerFixture;
@@ -164,6 +165,15 @@ impl Store for Saboteur {
             }
             answer => answer,
         }
+    }
+
+    async fn resend(
+        &self,
+        id: &AttemptId,
+        request: &ResendRequest,
+        now: WallTime,
+    ) -> Result<Start> {
+        self.inner.resend(id, request, now).await
     }
 
     async fn record(&self, id: &AttemptId, outcome: &Outcome, now: WallTime) -> Result<Recorded> {
@@ -325,5 +335,9 @@ impl Store for Saboteur {
 
     fn endpoint(&self) -> &Endpoint {
         self.inner.endpoint()
+    }
+
+    fn archive(&self) -> Option<&dyn Archive> {
+        self.inner.archive()
     }
 }
