@@ -256,6 +256,11 @@ impl LedgerError {
         matches!(self, Self::Unknown { .. })
     }
 
+    /// Whether the store failed, or will not; not the call by itself.
+    pub(crate) const fn is_of_the_store(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Unknown { .. } | Self::Refused { .. })
+    }
+
     /// Whether asking again, after a pause, can help.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {

@@ -1,7 +1,8 @@
 mod archive;
+mod known;
 mod operate;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
@@ -12,6 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::Result;
 use crate::error::{LedgerError, Op, Subject};
+use crate::mark::{Mark, Marks};
 use crate::requests::{BidQuery, Freshness, Outcome, ResendRequest, ReserveRequest, StartRequest};
 use crate::sqlite::{SqliteStore, endpoint_of};
 use crate::state::State;
@@ -26,13 +28,21 @@ use crate::values::{AttemptId, check_line, limits};
 pub struct Ledger {
     store: Arc<dyn Store>,
     platform: Platform,
+    marks: Arc<Marks>,
 }
 
 impl Ledger {
     /// Puts the ledger in front of a store.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, platform: &Platform) -> Self {
-        Self { store, platform: platform.clone() }
+        Self { store, platform: platform.clone(), marks: Arc::default() }
+    }
+
+    /// Remembers the last attempt that was started in a folder too, for the processes to come:
+    /// one small file for each ledger. Without it each process has only its own memory (L12).
+    #[must_use]
+    pub fn remembering(self, folder: impl Into<PathBuf>) -> Self {
+        Self { marks: Arc::new(Marks::kept_in(folder.into())), ..self }
     }
 
     /// Opens a ledger in an SQLite file, made with access for its owner only where it is missing.
@@ -84,15 +94,18 @@ impl Ledger {
     pub async fn should_bid(&self, key: &Key, freshness: &Freshness) -> Result<Verdict> {
         let now = self.wall();
         check_seen_at(freshness.seen_at, now)?;
-        let mut open = relabel(Op::ShouldBid, self.store.open_attempt(key, now).await)?;
+        let mut open = self.open_attempt(Op::ShouldBid, key, now).await?;
         if open.as_ref().is_some_and(|info| self.is_orphan(info)) {
             // Whatever it had to say it has said by now, and perhaps after it was read.
-            open = relabel(Op::ShouldBid, self.store.open_attempt(key, now).await)?;
+            open = self.open_attempt(Op::ShouldBid, key, now).await?;
         }
-        let open = open.map(|info| self.as_read(info));
-        let verdict = open.and_then(Verdict::of).unwrap_or_else(|| {
-            freshness.stale_at(now).map_or(Verdict::Yes, |age| Verdict::Stale { age })
-        });
+        let verdict = match open.map(|info| self.as_read(info)).and_then(Verdict::of) {
+            Some(verdict) => verdict,
+            None => match self.stale_at(freshness, now).await? {
+                Some(age) => Verdict::Stale { age },
+                None => Verdict::Yes,
+            },
+        };
         tracing::debug!(posting = %Subject::Posting(key.clone()), verdict = verdict.as_str());
         Ok(verdict)
     }
@@ -101,6 +114,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError::Invalid`] when a value is out of bounds or the attempt id was used before;
+    /// [`Refusal::Restored`](bidlock_core::Refusal::Restored) when the ledger has forgotten what was started (L12);
     /// else the store gave no answer: repeat the call, or do not bid.
     ///
     /// # Cancel safety
@@ -112,8 +126,9 @@ impl Ledger {
         check_line("holder", &request.holder, limits::HOLDER_BYTES_MAX)?;
         check_line("process", request.process.as_str(), limits::HOLDER_BYTES_MAX)?;
         check_token(request.token.get())?;
-        let reservation = self.store.reserve(key, request, now).await?;
         let posting = Subject::Posting(key.clone());
+        self.known_ledger(Op::Reserve, &posting, now).await?;
+        let reservation = self.noted(self.store.reserve(key, request, now).await)?;
         match &reservation {
             Reservation::Reserved(info) => {
                 tracing::info!(%posting, attempt = %info.id, token = %info.token, "reserved");
@@ -142,9 +157,14 @@ impl Ledger {
         let now = self.wall();
         check_send_by(request.send_by, now)?;
         check_token(request.token.get())?;
-        let start = self.store.start(id, request, now).await?;
+        self.known_ledger(Op::Start, &Subject::Attempt(*id), now).await?;
+        let start = self.noted(self.store.start(id, request, now).await)?;
         match &start {
-            Start::Yes(info) => tracing::info!(attempt = %info.id, token = %info.token, "started"),
+            Start::Yes(info) => {
+                tracing::info!(attempt = %info.id, token = %info.token, "started");
+                let started = info.started_at.unwrap_or(now);
+                self.marks.remember(Mark { attempt: info.id, started }, &*self.platform.rng);
+            }
             Start::No(info) => {
                 tracing::warn!(attempt = %info.id, state = %info.state, "not started");
             }
@@ -175,7 +195,8 @@ impl Ledger {
             let why = "a retention of idempotency keys is at most 365 days";
             return Err(InvalidValue::new("retention", shown, why).into());
         }
-        let resent = self.store.resend(id, request, now).await?;
+        self.known_ledger(Op::Resend, &Subject::Attempt(*id), now).await?;
+        let resent = self.noted(self.store.resend(id, request, now).await)?;
         match &resent {
             Start::Yes(info) => tracing::info!(attempt = %info.id, token = %info.token, "resent"),
             Start::No(info) => {
@@ -196,7 +217,7 @@ impl Ledger {
     /// The outcome may be kept after the future was dropped; repeating it is harmless.
     pub async fn record(&self, id: &AttemptId, outcome: &Outcome) -> Result<Recorded> {
         outcome.check()?;
-        let recorded = self.store.record(id, outcome, self.wall()).await?;
+        let recorded = self.noted(self.store.record(id, outcome, self.wall()).await)?;
         let state = recorded.attempt().state;
         match &recorded {
             Recorded::Written(info) => tracing::info!(attempt = %info.id, %state, "recorded"),
@@ -217,7 +238,7 @@ impl Ledger {
     /// # Cancel safety
     /// Nothing is changed by it.
     pub async fn attempt(&self, id: &AttemptId) -> Result<Option<AttemptInfo>> {
-        self.store.attempt(id, self.wall()).await
+        self.noted(self.store.attempt(id, self.wall()).await)
     }
 
     /// Reads the history of a posting, oldest entry first.
@@ -228,7 +249,7 @@ impl Ledger {
     /// # Cancel safety
     /// Nothing is changed by it.
     pub async fn history(&self, key: &Key) -> Result<Vec<HistoryEntry>> {
-        self.store.history(key).await
+        self.noted(self.store.history(key).await)
     }
 
     /// Reads one page of attempts, newest first; the last one's id is the next page's `after`.
@@ -268,12 +289,12 @@ impl Ledger {
 
     /// A page as the store has it, with those that may turn out to be in doubt.
     async fn page(&self, query: &BidQuery, now: WallTime) -> Result<Vec<AttemptInfo>> {
-        let mut page = self.store.bids(query, now).await?;
+        let mut page = self.noted(self.store.bids(query, now).await)?;
         if query.state == Some(State::Unknown) {
             // Those that the store still takes for started are few: one for each submission that
             // is under way, and what became of its sender only this machine can tell.
             let started = BidQuery { state: Some(State::Started), ..query.clone() };
-            page.extend(self.store.bids(&started, now).await?);
+            page.extend(self.noted(self.store.bids(&started, now).await)?);
             page.sort_by_key(|info| std::cmp::Reverse(info.reserved_at));
         }
         Ok(page)
@@ -287,13 +308,17 @@ impl Ledger {
     /// # Cancel safety
     /// Nothing is changed by it.
     pub async fn ping(&self) -> Result<Health> {
-        self.store.ping().await
+        self.noted(self.store.ping().await)
     }
 
     /// Where the store is.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         self.store.endpoint()
+    }
+
+    async fn open_attempt(&self, op: Op, key: &Key, now: WallTime) -> Result<Option<AttemptInfo>> {
+        relabel(op, self.noted(self.store.open_attempt(key, now).await))
     }
 
     fn wall(&self) -> WallTime {

@@ -11,6 +11,7 @@ mod archive;
 mod doubt;
 mod error;
 mod ledger;
+mod mark;
 mod requests;
 mod sqlite;
 mod state;
@@ -21,6 +22,8 @@ mod values;
 pub use archive::{Admitted, Archive, Dossier, KeptAttempt, Pruned, Standing};
 pub use error::{LedgerError, Obstacle, Op, Subject};
 pub use ledger::Ledger;
+#[cfg(feature = "postgres")]
+pub use postgres::{BadPostgresUrl, PostgresConfig, PostgresStore};
 pub use requests::{
     AuditAct, AuditQuery, BidQuery, Freshness, OperatorNote, Outcome, ResendRequest,
     ReserveRequest, Resolution, ResolveRequest, SeenSender, StartRequest,

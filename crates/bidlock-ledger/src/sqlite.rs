@@ -4,6 +4,8 @@
 //! the runtime of a caller is never blocked. A commit is on disk before its answer
 //! (`synchronous=FULL`), and calls that wait at the same time share one.
 
+mod admit;
+mod archive;
 mod fault;
 mod file;
 mod folders;
@@ -26,6 +28,7 @@ use std::sync::mpsc::Receiver;
 use async_trait::async_trait;
 use bidlock_core::{Clock, Endpoint, Health, Key, Platform, WallTime};
 
+use crate::archive::Archive;
 use crate::error::{Op, Subject};
 use crate::requests::{
     AuditAct, AuditQuery, BidQuery, OperatorNote, Outcome, ResendRequest, ReserveRequest,
@@ -241,5 +244,9 @@ impl Store for SqliteStore {
 
     fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    fn archive(&self) -> Option<&dyn Archive> {
+        Some(self)
     }
 }

@@ -4,9 +4,10 @@ use super::Ledger;
 use crate::Result;
 use crate::archive::{Admitted, Archive, Dossier, Pruned, Standing};
 use crate::error::{LedgerError, Op, Subject};
-use crate::requests::{OperatorNote, check_limit};
+use crate::requests::{BidQuery, OperatorNote, check_limit};
 use crate::state::State;
 use crate::types::AuditEntry;
+use crate::values::limits;
 
 /// The ledger as a whole.
 impl Ledger {
@@ -30,7 +31,23 @@ impl Ledger {
     /// # Cancel safety
     /// Nothing is changed by it.
     pub async fn counts(&self) -> Result<Vec<(State, u64)>> {
-        self.archive(Op::Read)?.counts(self.wall()).await
+        let mut counts = self.archive(Op::Read)?.counts(self.wall()).await?;
+        let started = BidQuery {
+            state: Some(State::Started),
+            limit: limits::PAGE_MAX,
+            ..BidQuery::default()
+        };
+        // Those that the store takes for started are few, and some may be in doubt (L5).
+        let orphans = self.store.bids(&started, self.wall()).await?;
+        let orphans = orphans.iter().filter(|info| self.is_orphan(info)).count() as u64;
+        for (state, count) in &mut counts {
+            match state {
+                State::Started => *count = count.saturating_sub(orphans),
+                State::Unknown => *count += orphans,
+                _ => {}
+            }
+        }
+        Ok(counts)
     }
 
     /// Reads one page of postings with all that is known of them, by marketplace and encoded

@@ -1,6 +1,6 @@
 use bidlock_core::Key;
 
-use super::{Ledger, relabel};
+use super::Ledger;
 use crate::Result;
 use crate::error::Op;
 use crate::requests::{AuditAct, AuditQuery, OperatorNote, ResolveRequest, SeenSender};
@@ -25,14 +25,14 @@ impl Ledger {
     /// It may take effect after the future was dropped; the audit tells.
     pub async fn resolve(&self, key: &Key, request: &ResolveRequest) -> Result<AttemptInfo> {
         request.check()?;
-        let open = relabel(Op::Resolve, self.store.open_attempt(key, self.wall()).await)?;
+        let open = self.open_attempt(Op::Resolve, key, self.wall()).await?;
         // The process of an attempt never changes, and an ended one never comes back: what is
         // seen here holds until the store looks again, at this attempt and no other.
         let seen = open.map(|open| SeenSender {
             attempt: open.id,
             liveness: self.platform.processes.liveness(&open.process),
         });
-        let done = self.store.resolve(key, request, seen, self.wall()).await?;
+        let done = self.noted(self.store.resolve(key, request, seen, self.wall()).await)?;
         let actor = &request.note.actor;
         tracing::warn!(attempt = %done.id, state = %done.state, actor, "resolved");
         Ok(done)
@@ -48,7 +48,7 @@ impl Ledger {
     /// It may take effect after the future was dropped; the audit tells.
     pub async fn withdraw(&self, key: &Key, note: &OperatorNote) -> Result<AttemptInfo> {
         note.check()?;
-        let done = self.store.withdraw(key, note, self.wall()).await?;
+        let done = self.noted(self.store.withdraw(key, note, self.wall()).await)?;
         tracing::warn!(attempt = %done.id, actor = note.actor, "withdrawn");
         Ok(done)
     }
@@ -63,7 +63,7 @@ impl Ledger {
     /// It may take effect after the future was dropped; the audit tells.
     pub async fn reopen(&self, key: &Key, note: &OperatorNote) -> Result<AttemptInfo> {
         note.check()?;
-        let done = self.store.reopen(key, note, self.wall()).await?;
+        let done = self.noted(self.store.reopen(key, note, self.wall()).await)?;
         tracing::warn!(attempt = %done.id, actor = note.actor, "reopened");
         Ok(done)
     }
@@ -77,7 +77,7 @@ impl Ledger {
     /// The entry may be written after the future was dropped.
     pub async fn audit_append(&self, act: &AuditAct) -> Result<()> {
         act.check()?;
-        self.store.audit_append(act, self.wall()).await
+        self.noted(self.store.audit_append(act, self.wall()).await)
     }
 
     /// Reads one page of the audit, newest first; the last one's number is the next `after`.
@@ -89,6 +89,6 @@ impl Ledger {
     /// Nothing is changed by it.
     pub async fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditEntry>> {
         query.check()?;
-        self.store.audit(query).await
+        self.noted(self.store.audit(query).await)
     }
 }

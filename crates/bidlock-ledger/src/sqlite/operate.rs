@@ -132,9 +132,20 @@ pub(super) fn audit_append(db: &Connection, act: &AuditAct, now: WallTime) -> Do
     ])?)
 }
 
-const AUDIT: &str = "INSERT INTO ledger_audit
+pub(super) const AUDIT: &str = "INSERT INTO ledger_audit
          (at_us, actor, act, marketplace, posting, attempt, token, because)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+
+/// Notes in the audit what was done to the ledger as a whole.
+pub(super) fn note_of_ledger(
+    db: &Connection,
+    act: &str,
+    note: &OperatorNote,
+    now: WallTime,
+) -> Done<()> {
+    let (act, note) = (act.to_owned(), note.clone());
+    audit_append(db, &AuditAct { act, key: None, attempt: None, token: None, note }, now)
+}
 
 /// Notes an operator's act in the history and in the audit.
 fn by_hand(

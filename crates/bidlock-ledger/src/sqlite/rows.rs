@@ -20,6 +20,11 @@ pub(super) struct Stored {
 }
 
 impl Stored {
+    /// The highest token that has met it.
+    pub(super) const fn token_seen(&self) -> FencingToken {
+        FencingToken::new(self.token_seen)
+    }
+
     /// The attempt as everybody reads it (L5).
     pub(super) fn read_at(self, now: WallTime) -> AttemptInfo {
         let state = self.info.state.read_at(now, self.info.send_by);
@@ -106,7 +111,7 @@ fn decoded(marketplace: &str, encoded: &str) -> String {
     Key::parse(&prefix, &text).map_or_else(|_| encoded.to_owned(), |key| key.posting())
 }
 
-fn number(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
+pub(super) fn number(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
     number_opt(row, at)?.ok_or(rusqlite::Error::InvalidColumnType(
         at,
         "number".to_owned(),
@@ -121,11 +126,11 @@ fn number_opt(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<u64>> {
         .transpose()
 }
 
-fn time(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<WallTime>> {
+pub(super) fn time(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<WallTime>> {
     Ok(number_opt(row, at)?.map(WallTime::from_micros))
 }
 
-fn parsed<T>(
+pub(super) fn parsed<T>(
     row: &Row<'_>,
     at: usize,
     read: impl FnOnce(&str) -> Option<T>,

@@ -3,6 +3,7 @@
 use bidlock_core::{Endpoint, FencingToken, InvalidValue, Key, WallTime};
 use rusqlite::{Connection, params};
 
+use super::archive::horizon;
 use super::read::{by_id, latest};
 use super::rows::{Stored, sql, sql_time};
 use super::step::{Done, Line, Step, advance, append, append_once, expect_one, found, restate};
@@ -20,6 +21,7 @@ pub(super) fn reserve(
     request: &ReserveRequest,
     now: WallTime,
 ) -> Done<Reservation> {
+    let mut only_reserved = None;
     if let Some(latest) = latest(db, key)? {
         let seen = latest.token_seen;
         let state = latest.info.state.read_at(now, latest.info.send_by);
@@ -35,7 +37,7 @@ pub(super) fn reserve(
                 return Ok(Reservation::TokenTooLow { seen: FencingToken::new(seen) });
             }
             State::Reserved if request.token.get() > seen => {
-                take_over(db, &latest, request, now)?;
+                only_reserved = Some(latest);
             }
             State::Started if request.token.get() > seen && !mine => {
                 doubt(db, &latest, request, now)?;
@@ -45,7 +47,21 @@ pub(super) fn reserve(
             State::Abandoned => {}
         }
     }
+    if let Some(stale) = stale(db, request, now)? {
+        return Ok(stale);
+    }
+    if let Some(old) = only_reserved {
+        take_over(db, &old, request, now)?;
+    }
     insert(db, key, request, now)
+}
+
+/// L10: what was known of a posting that was seen before the horizon may be forgotten.
+fn stale(db: &Connection, request: &ReserveRequest, now: WallTime) -> Done<Option<Reservation>> {
+    let Some(seen_at) = request.seen_at else { return Ok(None) };
+    let forgotten = horizon(db)?.is_some_and(|horizon| seen_at < horizon);
+    let age = now.since(seen_at);
+    Ok(forgotten.then_some(Reservation::Not(Verdict::Stale { age })))
 }
 
 fn not(latest: Stored, now: WallTime) -> Reservation {

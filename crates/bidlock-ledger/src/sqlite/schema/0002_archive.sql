@@ -144,5 +144,7 @@ BEGIN
     SELECT RAISE(ABORT, 'ledger_history: append-only');
 END;
 
+-- Finds what a prune may take.
+CREATE INDEX ledger_attempts_reserved ON ledger_attempts (reserved_at_us);
 -- Finds an entry that was taken in before.
 CREATE INDEX ledger_audit_at ON ledger_audit (at_us);

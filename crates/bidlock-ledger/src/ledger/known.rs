@@ -1,0 +1,65 @@
+use std::time::Duration;
+
+use bidlock_core::{Refusal, WallTime};
+
+use super::{Ledger, relabel};
+use crate::Result;
+use crate::error::{LedgerError, Op, Subject};
+use crate::requests::Freshness;
+
+/// Whether this is the ledger that it was, and what it has forgotten.
+impl Ledger {
+    /// The age of a sighting that is too old for the caller, or lies before the horizon (L10).
+    pub(super) async fn stale_at(
+        &self,
+        freshness: &Freshness,
+        now: WallTime,
+    ) -> Result<Option<Duration>> {
+        let stale = freshness.stale_at(now);
+        let (None, Some(seen_at), Some(archive)) = (stale, freshness.seen_at, self.store.archive())
+        else {
+            return Ok(stale);
+        };
+        let standing = relabel(Op::ShouldBid, self.noted(archive.standing().await))?;
+        let forgotten = standing.pruned_before.is_some_and(|horizon| seen_at < horizon);
+        Ok(forgotten.then(|| now.since(seen_at)))
+    }
+
+    /// Refuses to go on with a ledger that has forgotten what was started in it (L12). It is
+    /// looked at before the first bid, and again after the store has failed.
+    pub(super) async fn known_ledger(
+        &self,
+        op: Op,
+        subject: &Subject,
+        now: WallTime,
+    ) -> Result<()> {
+        let (Some(faults), Some(archive)) = (self.marks.unseen(), self.store.archive()) else {
+            return Ok(());
+        };
+        let refused = |why: String| {
+            let (subject, endpoint) = (subject.clone(), self.endpoint().clone());
+            let reason = Refusal::Restored(why);
+            Err(LedgerError::Refused { op, subject, endpoint, reason })
+        };
+        let standing = relabel(op, archive.standing().await)?;
+        if let Some(why) = standing.changed {
+            return refused(why);
+        }
+        for mark in self.marks.of(standing.id) {
+            let found = relabel(op, self.store.attempt(&mark.attempt, now).await)?;
+            if let Some(why) = mark.missed(found.as_ref(), &standing, now) {
+                return refused(why);
+            }
+        }
+        self.marks.found_sound(faults, standing.id);
+        Ok(())
+    }
+
+    /// What the store answers; when it fails, the ledger is looked at again before a bid (L12).
+    pub(super) fn noted<T>(&self, answer: Result<T>) -> Result<T> {
+        if answer.as_ref().is_err_and(LedgerError::is_of_the_store) {
+            self.marks.doubt();
+        }
+        answer
+    }
+}
