@@ -4,6 +4,7 @@ mod commands;
 pub(crate) mod duration;
 mod keyed;
 mod operator;
+mod reconcile;
 mod store;
 
 use std::ffi::OsString;
@@ -19,6 +20,7 @@ pub(crate) use commands::{
 pub(crate) use operator::{
     AuditArgs, ReopenArgs, ResolveArgs, RevokeArgs, WithdrawArgs, visibility_lag,
 };
+pub(crate) use reconcile::ReconcileArgs;
 pub(crate) use store::{BenchArgs, CleanupArgs, DoctorArgs};
 
 /// The exit codes, as `bidlock help exit-codes` and the man page print them.

@@ -1,6 +1,7 @@
 //! Runs a command as a good init would: it gets the terminal, its signals reach its whole process
 //! group, and nothing of it is left running afterwards (R8, R22).
 
+mod capture;
 mod find;
 mod group;
 mod signals;
@@ -27,6 +28,7 @@ use nix::unistd::Pid;
 pub(crate) use find::{CannotRun, find_command};
 pub(crate) use signals::Signals;
 
+use capture::Capture;
 use group::{Group, LEFT_BEHIND_GRACE};
 use signals::Heard;
 use tee::Tee;
@@ -48,10 +50,22 @@ pub(crate) struct Spec {
     pub(crate) words: Vec<OsString>,
     /// What it sees in its environment besides bidlock's own.
     pub(crate) environment: Vec<(&'static str, String)>,
-    /// Whether to keep its last line of output.
-    pub(crate) keep_last_line: bool,
+    /// What it reads, and who reads it.
+    pub(crate) talk: Talk,
     /// How long it has between being asked to stop and being killed.
     pub(crate) grace: Duration,
+}
+
+/// What a command reads, and who reads it.
+#[derive(Debug)]
+pub(crate) enum Talk {
+    /// It has bidlock's own input and output.
+    Through,
+    /// The same, and its last line is kept.
+    LastLine,
+    /// It reads this, and what it says is kept and passed to nobody. The terminal stays with
+    /// bidlock.
+    Question(String),
 }
 
 /// Why bidlock stopped the command.
@@ -111,22 +125,33 @@ pub(crate) struct Ended {
     pub(crate) exit: Exit,
     /// Why bidlock had asked it to stop before that, if it had.
     pub(crate) stopped: Option<Why>,
-    /// Its last line of output that was not empty, if it was to be kept.
-    pub(crate) last_line: Option<String>,
+    /// Its last line of output that was not empty, or its answer, if that was to be kept.
+    pub(crate) kept: Option<String>,
 }
 
-/// A command that runs.
+/// A command that runs. Dropping it kills its whole process group.
 #[derive(Debug)]
 pub(crate) struct Child {
     pid: Pid,
     group: Group,
     terminal: Option<Terminal>,
-    tee: Option<Tee>,
+    ear: Option<Ear>,
     clock: Arc<dyn Clock>,
     grace: Duration,
     /// Why and since when it is being stopped.
     stopping: Option<(Why, Moment)>,
     killed: bool,
+    /// The system has told how the direct child ended.
+    collected: bool,
+    /// Nothing of the group is left that could be ended.
+    over: bool,
+}
+
+/// Who listens to a command.
+#[derive(Debug)]
+enum Ear {
+    Tee(Tee),
+    Capture(Capture),
 }
 
 /// What the system says of the direct child.
@@ -153,13 +178,26 @@ impl Child {
         let mut command = Command::new(&spec.program);
         command.arg0(name).args(rest).process_group(0);
         command.envs(spec.environment.iter().map(|(name, value)| (name, value)));
-        if spec.keep_last_line {
-            command.stdout(Stdio::piped());
+        match &spec.talk {
+            Talk::Through => {}
+            Talk::LastLine => drop(command.stdout(Stdio::piped())),
+            Talk::Question(_) => drop(command.stdin(Stdio::piped()).stdout(Stdio::piped())),
         }
         let mut child = command.spawn().map_err(|e| CannotRun::from_spawn(&spec.program, e))?;
         // The system's process numbers are positive and fit.
         let pid = Pid::from_raw(child.id().cast_signed());
-        let terminal = Terminal::find();
+        let asked = match &spec.talk {
+            Talk::Question(text) => Some(text.clone()),
+            Talk::Through | Talk::LastLine => None,
+        };
+        let terminal = if asked.is_some() { None } else { Terminal::find() };
+        let ear = child.stdout.take().map(|output| match asked {
+            Some(_) => Ear::Capture(Capture::start(output)),
+            None => Ear::Tee(Tee::start(output)),
+        });
+        if let (Some(text), Some(input)) = (asked, child.stdin.take()) {
+            capture::tell(input, text);
+        }
         if let Some(terminal) = &terminal
             && terminal.is_for_the_child()
         {
@@ -169,11 +207,13 @@ impl Child {
             pid,
             group: Group::new(pid),
             terminal,
-            tee: child.stdout.take().map(Tee::start),
+            ear,
             clock,
             grace: spec.grace,
             stopping: None,
             killed: false,
+            collected: false,
+            over: false,
         })
     }
 
@@ -224,6 +264,7 @@ impl Child {
                 why = after(grace_end, self.stopping) => Wish::Kill(why),
             };
         };
+        self.collected = true;
         self.finish(exit, kill).await
     }
 
@@ -239,14 +280,16 @@ impl Child {
             None => self.clock.now() + LEFT_BEHIND_GRACE.min(self.grace),
         };
         self.group.end(&*self.clock, until, self.killed, kill).await;
+        self.over = true;
         if let Some(terminal) = &self.terminal {
             terminal.take_back(self.pid);
         }
-        let last_line = match self.tee.take() {
+        let kept = match self.ear.take() {
             None => None,
-            Some(tee) => tee.finish(&*self.clock).await,
+            Some(Ear::Tee(tee)) => tee.finish(&*self.clock).await,
+            Some(Ear::Capture(capture)) => Some(capture.finish(&*self.clock).await),
         };
-        Ok(Ended { exit, stopped: self.stopping.map(|(why, _)| why), last_line })
+        Ok(Ended { exit, stopped: self.stopping.map(|(why, _)| why), kept })
     }
 
     fn look(&self) -> io::Result<Look> {
@@ -319,6 +362,23 @@ impl Child {
             return;
         }
         self.group.signal(Signal::SIGCONT);
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        self.group.signal(Signal::SIGKILL);
+        if !self.collected {
+            let pid = self.pid;
+            // What was killed ends soon, but not always at once; nobody else collects it.
+            let collect = move || waitpid(pid, None).map_or((), drop);
+            if let Err(e) = std::thread::Builder::new().name("collect".to_owned()).spawn(collect) {
+                tracing::debug!(error = %e, "a killed command is not collected");
+            }
+        }
     }
 }
 

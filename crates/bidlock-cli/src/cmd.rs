@@ -12,7 +12,9 @@ mod lock;
 mod locks;
 mod manual;
 mod operator;
+mod reconcile;
 mod revoke;
+mod senders;
 
 use std::future::Future;
 
@@ -45,6 +47,7 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<u8, Failure> {
         Command::Withdraw(args) => on_runtime(operator::withdraw(args, &context)),
         Command::Reopen(args) => on_runtime(operator::reopen(args, &context)),
         Command::Audit(args) => on_runtime(operator::audit(args, &context)),
+        Command::Reconcile(args) => on_runtime(reconcile::run(args, &context)),
         Command::Revoke(args) => on_runtime(revoke::run(args, &context)),
         Command::Health => on_runtime(health::run(&context)),
         Command::Doctor(args) => on_runtime(doctor::run(args, &context)),

@@ -121,7 +121,7 @@ impl Reconciler {
     /// As [`Reconciler::run_once`].
     pub async fn run_each(
         &self,
-        mut told: impl FnMut(&Asked) -> ControlFlow<()>,
+        mut told: impl FnMut(Asked) -> ControlFlow<()>,
     ) -> Result<Report, Error> {
         let (due, mut report) = self.due().await?;
         let mut failures = 0;
@@ -133,7 +133,7 @@ impl Reconciler {
             self.guard.locker().inner().observe(&event);
             let failed = asked.outcome == ReconcileOutcome::Failed;
             failures = if failed { failures + 1 } else { 0 };
-            if told(&asked).is_break() || failures == FAILURES_MAX {
+            if told(asked).is_break() || failures == FAILURES_MAX {
                 report.left_over += due.len() - done - 1;
                 break;
             }
@@ -306,7 +306,7 @@ impl Reconciler {
         if matches!(answer, Answer::Found { .. }) && settled.state != State::Placed {
             // Two sources disagree about money, and a person has to look (L8).
             let (attempt, state) = (settled.id, settled.state);
-            tracing::error!(%attempt, %state, "the marketplace has a bid that was closed otherwise");
+            tracing::error!(%attempt, %state, "the bid was found, but was closed before");
         }
         Ok(Asked::without(&settled, ReconcileOutcome::Overtaken))
     }

@@ -7,6 +7,7 @@ use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
 use super::duration;
 use super::operator::{AuditArgs, RESOLVE_HELP, ReopenArgs, ResolveArgs, RevokeArgs, WithdrawArgs};
+use super::reconcile::{RECONCILE_HELP, ReconcileArgs};
 use super::store::{self, BenchArgs, CleanupArgs, DoctorArgs};
 use crate::output::time::{self, Stamp};
 
@@ -35,6 +36,9 @@ pub(crate) enum Command {
     /// End an attempt whose outcome is unknown
     #[command(after_help = RESOLVE_HELP)]
     Resolve(ResolveArgs),
+    /// Ask the marketplace about attempts whose outcome is unknown, and settle what it knows
+    #[command(after_help = RECONCILE_HELP)]
+    Reconcile(ReconcileArgs),
     /// Note that a placed bid was withdrawn
     Withdraw(WithdrawArgs),
     /// Let a refused or withdrawn posting be bid on again

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 const LINE_BYTES_MAX: usize = 512;
 /// How long to wait for the end of the output after the command ended: a process that left its
 /// group may keep the pipe open for ever.
-const END_PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const END_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Passes a command's output through and keeps its last line.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ fn shell(script: &str) -> Spec {
         program: "/bin/sh".into(),
         words: ["sh", "-c", script].map(OsString::from).to_vec(),
         environment: vec![],
-        keep_last_line: false,
+        talk: Talk::Through,
         grace: Duration::from_mins(1),
     }
 }
@@ -89,9 +89,9 @@ fn the_command_sees_its_name_and_its_environment_in_a_group_of_its_own() {
 #[test]
 fn the_last_line_of_output_is_kept() {
     let mut spec = shell("echo sending; printf 'ref-1\\r\\n\\n'");
-    assert_eq!(until_it_ends(&spec).last_line, None);
-    spec.keep_last_line = true;
-    assert_eq!(until_it_ends(&spec).last_line.as_deref(), Some("ref-1"));
+    assert_eq!(until_it_ends(&spec).kept, None);
+    spec.talk = Talk::LastLine;
+    assert_eq!(until_it_ends(&spec).kept.as_deref(), Some("ref-1"));
 }
 
 #[test]

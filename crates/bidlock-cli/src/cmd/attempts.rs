@@ -157,17 +157,10 @@ fn show_history(
     let mut table = Table::new(&["TIME", "EVENT", "ATTEMPT", "TOKEN", "BY", "DETAIL"]);
     for entry in history {
         if context.output.json {
-            context.output.object(&json!({
-                "seq": entry.seq,
-                "at": time::rfc3339(entry.at),
-                "marketplace": marketplace,
-                "posting": posting,
-                "attempt": entry.attempt.to_string(),
-                "event": entry.event.as_str(),
-                "token": entry.token.map(bidlock::FencingToken::get),
-                "by": entry.by,
-                "detail": entry.detail,
-            }))?;
+            let mut object = entry_json(entry);
+            object["marketplace"] = marketplace.into();
+            object["posting"] = posting.into();
+            context.output.object(&object)?;
         }
         table.row(vec![
             time::rfc3339(entry.at).into(),
@@ -204,5 +197,18 @@ pub(crate) fn attempt_json(attempt: &AttemptInfo) -> Value {
         "started_at": attempt.started_at.map(time::rfc3339),
         "send_by": attempt.send_by.map(time::rfc3339),
         "decided_at": attempt.decided_at.map(time::rfc3339),
+    })
+}
+
+/// An entry of a history for programs.
+pub(crate) fn entry_json(entry: &HistoryEntry) -> Value {
+    json!({
+        "seq": entry.seq,
+        "at": time::rfc3339(entry.at),
+        "attempt": entry.attempt.to_string(),
+        "event": entry.event.as_str(),
+        "token": entry.token.map(bidlock::FencingToken::get),
+        "by": entry.by,
+        "detail": entry.detail,
     })
 }

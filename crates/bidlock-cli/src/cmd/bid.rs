@@ -14,7 +14,7 @@ use nix::fcntl::OFlag;
 
 use super::context::{Context, interrupted, wait_of};
 use crate::args::BidArgs;
-use crate::child::{Child, Ended, Exit, GRACE, Signals, Spec, Why, find_command};
+use crate::child::{Child, Ended, Exit, GRACE, Signals, Spec, Talk, Why, find_command};
 use crate::exit::{Failure, code};
 use crate::output::time;
 use report::Report;
@@ -129,7 +129,7 @@ fn spec(args: &BidArgs, program: std::path::PathBuf, bid: &OpenBid) -> Spec {
             ("BIDLOCK_POSTING", key.posting()),
             ("BIDLOCK_SEND_BY", time::rfc3339(submission.send_by())),
         ],
-        keep_last_line: args.reference_from_stdout,
+        talk: if args.reference_from_stdout { Talk::LastLine } else { Talk::Through },
         grace: GRACE,
     }
 }
@@ -226,7 +226,7 @@ async fn not_started(
 /// What the command's end says. Once it was signalled, only a clear «refused» counts (L4).
 fn outcome_of(ended: &Ended) -> Outcome {
     match (ended.exit, ended.stopped) {
-        (Exit::Code(0), None) => Outcome::Placed { reference: ended.last_line.clone() },
+        (Exit::Code(0), None) => Outcome::Placed { reference: ended.kept.clone() },
         (Exit::Code(CHILD_REFUSED), _) => {
             Outcome::Refused { reason: Some("the command says so".to_owned()) }
         }
@@ -252,7 +252,7 @@ mod tests {
     use super::*;
 
     fn outcome(exit: Exit, stopped: Option<Why>) -> Outcome {
-        outcome_of(&Ended { exit, stopped, last_line: Some("ref".to_owned()) })
+        outcome_of(&Ended { exit, stopped, kept: Some("ref".to_owned()) })
     }
 
     #[test]

@@ -6,7 +6,7 @@ use bidlock::{Label, Lease, LossReason, Moment, Ttl};
 
 use super::context::{Context, interrupted, wait_of};
 use crate::args::LockArgs;
-use crate::child::{Child, Ended, GRACE, Signals, Spec, Why, find_command};
+use crate::child::{Child, Ended, GRACE, Signals, Spec, Talk, Why, find_command};
 use crate::exit::{Failure, code};
 
 /// Runs a command while holding a lock, and passes its exit code through.
@@ -71,7 +71,7 @@ async fn guard(
         environment.push(("BIDLOCK_POSTING", key.posting()));
     }
     let words = args.command.clone();
-    let spec = Spec { program, words, environment, keep_last_line: false, grace: GRACE };
+    let spec = Spec { program, words, environment, talk: Talk::Through, grace: GRACE };
     let child = match Child::start(&spec, context.clock()) {
         Ok(child) => child,
         Err(error) => {

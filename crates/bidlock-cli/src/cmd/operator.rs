@@ -1,5 +1,3 @@
-mod senders;
-
 use bidlock::ledger::{
     AttemptInfo, AuditQuery, Freshness, LedgerError, Obstacle, Resolution, ResolveRequest, State,
     limits,
@@ -8,6 +6,7 @@ use serde_json::json;
 
 use super::attempts::attempt_json;
 use super::context::Context;
+use super::senders;
 use crate::args::{AuditArgs, ReopenArgs, ResolveArgs, WithdrawArgs, duration};
 use crate::exit::{Failure, code};
 use crate::output::{Table, time};

@@ -14,6 +14,7 @@ mod hundred;
 mod init;
 mod main_job;
 mod operator;
+mod reconcile;
 mod redis;
 mod scripts;
 mod stop;

@@ -1,14 +1,20 @@
 use std::fs;
 
+/// The variable that a command has which only asks about an attempt, and sends nothing.
+pub(crate) const ASKS: &str = "BIDLOCK_ASKS";
+
 /// Finds a process of this machine that was started to send an attempt: `bidlock bid` puts the
 /// attempt's id into the environment of its command. Processes of other users cannot be seen.
-pub(super) fn find(attempt: &str) -> Option<u32> {
+pub(crate) fn find(attempt: &str) -> Option<u32> {
     let wanted = format!("BIDLOCK_ATTEMPT_ID={attempt}");
+    let asks = format!("{ASKS}=1");
     let processes = fs::read_dir("/proc").ok()?.flatten();
     processes.filter_map(|process| process.file_name().to_str()?.parse().ok()).find(|pid: &u32| {
         // A zombie runs no more, and its environment reads as empty.
-        fs::read(format!("/proc/{pid}/environ"))
-            .is_ok_and(|all| all.split(|b| *b == 0).any(|one| one == wanted.as_bytes()))
+        fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| {
+            let has = |wanted: &str| all.split(|b| *b == 0).any(|one| one == wanted.as_bytes());
+            has(&wanted) && !has(&asks)
+        })
     })
 }
 
@@ -29,5 +35,11 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(find(&attempt), None);
+        let mut asks = Command::new("sleep");
+        let mut asks =
+            asks.arg("60").env("BIDLOCK_ATTEMPT_ID", &attempt).env(ASKS, "1").spawn().unwrap();
+        assert_eq!(find(&attempt), None, "it only asks");
+        asks.kill().unwrap();
+        asks.wait().unwrap();
     }
 }
