@@ -103,9 +103,12 @@ pub trait Archive: Debug + Send + Sync + 'static {
 }
 
 impl Dossier {
-    /// Whether a ledger can have written it. What the texts and the steps are, the store's own
-    /// constraints judge.
-    pub(crate) fn check(&self) -> std::result::Result<(), InvalidValue> {
+    /// Checks whether a ledger can have written it. What the texts and the steps are, the store's
+    /// own constraints judge.
+    ///
+    /// # Errors
+    /// [`InvalidValue`] says what no ledger would write.
+    pub fn check(&self) -> std::result::Result<(), InvalidValue> {
         let refused = |why: &str| Err(InvalidValue::new("dossier", &self.posting_encoded, why));
         let prefix = Prefix::default();
         let text = format!("{}:{}:{}", prefix.as_str(), self.marketplace, self.posting_encoded);
@@ -137,8 +140,11 @@ impl Dossier {
 }
 
 impl AuditEntry {
-    /// Whether a ledger can have written it.
-    pub(crate) fn check(&self) -> std::result::Result<(), InvalidValue> {
+    /// Checks whether a ledger can have written it.
+    ///
+    /// # Errors
+    /// [`InvalidValue`] says what no ledger would write.
+    pub fn check(&self) -> std::result::Result<(), InvalidValue> {
         check_line("actor", &self.actor, limits::ACTOR_BYTES_MAX)?;
         check_line("act", &self.act, limits::ACT_BYTES_MAX)?;
         check_line("reason", &self.because, limits::REASON_BYTES_MAX)?;

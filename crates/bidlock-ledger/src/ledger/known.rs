@@ -4,6 +4,7 @@ use bidlock_core::{Refusal, WallTime};
 
 use super::{Ledger, relabel};
 use crate::Result;
+use crate::archive::Standing;
 use crate::error::{LedgerError, Op, Subject};
 use crate::requests::Freshness;
 
@@ -25,6 +26,32 @@ impl Ledger {
         Ok(forgotten.then(|| now.since(seen_at)))
     }
 
+    /// Tells why the ledger gives nothing out: it does not know what this machine saw started in
+    /// it, or says by itself that it is another copy (L12). `None` when nothing speaks against it.
+    ///
+    /// # Errors
+    /// The store gave no answer.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed by it.
+    pub async fn forgotten(&self) -> Result<Option<String>> {
+        let standing = self.standing().await?;
+        self.missed(Op::Standing, &standing, self.wall()).await
+    }
+
+    async fn missed(&self, op: Op, standing: &Standing, now: WallTime) -> Result<Option<String>> {
+        if let Some(why) = &standing.changed {
+            return Ok(Some(why.clone()));
+        }
+        for mark in self.marks.of(standing.id) {
+            let found = relabel(op, self.store.attempt(&mark.attempt, now).await)?;
+            if let Some(why) = mark.missed(found.as_ref(), standing, now) {
+                return Ok(Some(why));
+            }
+        }
+        Ok(None)
+    }
+
     /// Refuses to go on with a ledger that has forgotten what was started in it (L12). It is
     /// looked at before the first bid, and again after the store has failed.
     pub(super) async fn known_ledger(
@@ -36,20 +63,11 @@ impl Ledger {
         let (Some(faults), Some(archive)) = (self.marks.unseen(), self.store.archive()) else {
             return Ok(());
         };
-        let refused = |why: String| {
+        let standing = relabel(op, archive.standing().await)?;
+        if let Some(why) = self.missed(op, &standing, now).await? {
             let (subject, endpoint) = (subject.clone(), self.endpoint().clone());
             let reason = Refusal::Restored(why);
-            Err(LedgerError::Refused { op, subject, endpoint, reason })
-        };
-        let standing = relabel(op, archive.standing().await)?;
-        if let Some(why) = standing.changed {
-            return refused(why);
-        }
-        for mark in self.marks.of(standing.id) {
-            let found = relabel(op, self.store.attempt(&mark.attempt, now).await)?;
-            if let Some(why) = mark.missed(found.as_ref(), &standing, now) {
-                return refused(why);
-            }
+            return Err(LedgerError::Refused { op, subject, endpoint, reason });
         }
         self.marks.found_sound(faults, standing.id);
         Ok(())
