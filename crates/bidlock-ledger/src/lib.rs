@@ -12,6 +12,8 @@ mod doubt;
 mod error;
 mod ledger;
 mod mark;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod requests;
 mod sqlite;
 mod state;

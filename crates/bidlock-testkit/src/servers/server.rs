@@ -369,7 +369,7 @@ impl Server {
 }
 
 #[expect(clippy::expect_used, reason = "a test cannot go on without a port")]
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
     listener.local_addr().expect("it has an address").port()
 }

@@ -1,0 +1,286 @@
+//! The ledger in a PostgreSQL database, which several machines share.
+//!
+//! A thread of its own has the connections, so that a store works from any executor, and what
+//! was asked is done also when nobody waits for it any more. What every bid does is one statement
+//! that calls a function in the database, and one transaction: on disk before its answer, also
+//! where the server was told otherwise. No statement needs a session of its own, so that a pooler
+//! may stand in between.
+
+mod admit;
+mod archive;
+mod config;
+mod desk;
+mod fault;
+mod hot;
+mod operate;
+mod pool;
+mod read;
+mod rows;
+mod schema;
+mod statements;
+mod tls;
+mod whole;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bidlock_core::{Clock, Endpoint, Health, Key, Platform, Refusal, WallTime};
+
+use crate::archive::Archive;
+use crate::error::{Op, Subject};
+use crate::requests::{
+    AuditAct, AuditQuery, BidQuery, OperatorNote, Outcome, ResendRequest, ReserveRequest,
+    ResolveRequest, SeenSender, StartRequest,
+};
+use crate::store::Store;
+use crate::types::{AttemptInfo, AuditEntry, HistoryEntry, Recorded, Reservation, Start};
+use crate::{AttemptId, LedgerError, Result};
+pub use config::{BadPostgresUrl, PostgresConfig};
+use desk::{Desk, Wanted};
+use fault::{Done, Fail, Fault};
+use pool::{Manner, Session};
+use statements::Statements;
+
+/// The ledger in a PostgreSQL database.
+#[derive(Debug)]
+pub struct PostgresStore {
+    endpoint: Endpoint,
+    desk: Desk,
+    sqls: Arc<Statements>,
+    trusts_failover: bool,
+    clock: Arc<dyn Clock>,
+}
+
+impl PostgresStore {
+    /// Opens the ledger, and makes its schema where it is missing or older and this role may.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unreachable`] when no server answers; [`LedgerError::Refused`] when it lets
+    /// this role not in, the schema cannot be made by it, or was made by a newer version.
+    ///
+    /// # Cancel safety
+    /// The schema may be made after the future was dropped, which harms nobody.
+    pub async fn connect(config: &PostgresConfig, platform: &Platform) -> Result<Self> {
+        let store = Self::start(config, platform)?;
+        store.open(platform, false).await?;
+        Ok(store)
+    }
+
+    /// Makes the schema, or brings it up to date, as a role that may.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::connect`].
+    ///
+    /// # Cancel safety
+    /// The schema may be made after the future was dropped, which harms nobody.
+    pub async fn migrate(config: &PostgresConfig, platform: &Platform) -> Result<()> {
+        Self::start(config, platform)?.open(platform, true).await
+    }
+
+    /// Starts the thread; contacts nothing.
+    fn start(config: &PostgresConfig, platform: &Platform) -> Result<Self> {
+        let endpoint = config.endpoint();
+        let clock = Arc::clone(&platform.clock);
+        let failed = |source: std::io::Error| {
+            let invalid = source.kind() == std::io::ErrorKind::InvalidInput;
+            let fault = if invalid {
+                Fault::Refused(Refusal::Permission(source.to_string()))
+            } else {
+                Fault::Unreachable(source)
+            };
+            fault.about(Op::Open, Subject::Ledger, &endpoint)
+        };
+        let desk = Desk::start(config.clone(), Arc::clone(&clock)).map_err(failed)?;
+        let sqls = Arc::new(Statements::of(&config.schema));
+        let trusts_failover = config.trusts_failover;
+        Ok(Self { endpoint, desk, sqls, trusts_failover, clock })
+    }
+
+    async fn open(&self, platform: &Platform, always: bool) -> Result<()> {
+        let (sqls, rng) = (Arc::clone(&self.sqls), Arc::clone(&platform.rng));
+        let now = platform.clock.wall();
+        let work = async move |session: &mut Session| {
+            if let Some(found) = schema::find(session, &sqls.schema).await?
+                && schema::usable(found)?
+                && !always
+            {
+                return Ok(found.id);
+            }
+            let made = schema::migrate(session, &sqls.schema, &*rng, now).await;
+            made.map_err(schema::needs_an_owner)
+        };
+        let manner = Manner { writes: false, within: schema::MIGRATION_MAX };
+        let opened = self.desk.call(Wanted::Always, manner, work).await;
+        let id = opened.map_err(self.explain(Op::Open, Subject::Ledger))?;
+        self.desk.keep_to(&self.sqls.schema, id).await;
+        Ok(())
+    }
+
+    fn explain(&self, op: Op, subject: Subject) -> impl FnOnce(Fault) -> LedgerError + '_ {
+        move |fault| fault.about(op, subject, &self.endpoint)
+    }
+
+    /// Has something changed, also when nobody waits for it any more.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl AsyncFn(&mut Session) -> Done<T> + Send + 'static,
+    ) -> std::result::Result<T, Fault> {
+        self.desk.call(Wanted::Always, Manner::WRITE, work).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl AsyncFn(&mut Session) -> Done<T> + Send + 'static,
+    ) -> std::result::Result<T, Fault> {
+        self.desk.call(Wanted::WhileAwaited, Manner::READ, work).await
+    }
+}
+
+fn about(key: &Key) -> Subject {
+    Subject::Posting(key.clone())
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn open_attempt(&self, key: &Key, now: WallTime) -> Result<Option<AttemptInfo>> {
+        let (sqls, asked) = (Arc::clone(&self.sqls), key.clone());
+        let work = async move |session: &mut Session| {
+            Ok(read::open_attempt(session, &sqls, &asked).await?.map(|it| it.read_at(now)))
+        };
+        self.read(work).await.map_err(self.explain(Op::Read, about(key)))
+    }
+
+    async fn reserve(
+        &self,
+        key: &Key,
+        request: &ReserveRequest,
+        now: WallTime,
+    ) -> Result<Reservation> {
+        let (sqls, asked, request) = (Arc::clone(&self.sqls), key.clone(), request.clone());
+        let trusts = self.trusts_failover;
+        let work = async move |session: &mut Session| {
+            hot::reserve(session, &sqls, &asked, &request, now, trusts).await
+        };
+        let done = self.desk.call(Wanted::WhileAwaited, Manner::WRITE, work).await;
+        done.map_err(self.explain(Op::Reserve, about(key)))
+    }
+
+    async fn start(&self, id: &AttemptId, request: &StartRequest, now: WallTime) -> Result<Start> {
+        let (sqls, id, request) = (Arc::clone(&self.sqls), *id, *request);
+        let trusts = self.trusts_failover;
+        let work = async move |session: &mut Session| {
+            hot::start(session, &sqls, &id, &request, now, trusts).await
+        };
+        let done = self.desk.call(Wanted::WhileAwaited, Manner::WRITE, work).await;
+        done.map_err(self.explain(Op::Start, Subject::Attempt(id)))
+    }
+
+    async fn resend(
+        &self,
+        id: &AttemptId,
+        request: &ResendRequest,
+        now: WallTime,
+    ) -> Result<Start> {
+        let (sqls, id, request) = (Arc::clone(&self.sqls), *id, request.clone());
+        let trusts = self.trusts_failover;
+        let work = async move |session: &mut Session| {
+            hot::resend(session, &sqls, &id, &request, now, trusts).await
+        };
+        let done = self.desk.call(Wanted::WhileAwaited, Manner::WRITE, work).await;
+        done.map_err(self.explain(Op::Resend, Subject::Attempt(id)))
+    }
+
+    async fn record(&self, id: &AttemptId, outcome: &Outcome, now: WallTime) -> Result<Recorded> {
+        let (sqls, id, outcome) = (Arc::clone(&self.sqls), *id, outcome.clone());
+        let work = async move |session: &mut Session| {
+            hot::record(session, &sqls, &id, &outcome, now).await
+        };
+        self.write(work).await.map_err(self.explain(Op::Record, Subject::Attempt(id)))
+    }
+
+    async fn resolve(
+        &self,
+        key: &Key,
+        request: &ResolveRequest,
+        seen: Option<SeenSender>,
+        now: WallTime,
+    ) -> Result<AttemptInfo> {
+        let (sqls, asked, request) = (Arc::clone(&self.sqls), key.clone(), request.clone());
+        let work = async move |session: &mut Session| {
+            operate::resolve(session, &sqls, &asked, &request, seen, now).await
+        };
+        self.write(work).await.map_err(self.explain(Op::Resolve, about(key)))
+    }
+
+    async fn withdraw(&self, key: &Key, note: &OperatorNote, now: WallTime) -> Result<AttemptInfo> {
+        let (sqls, asked, note) = (Arc::clone(&self.sqls), key.clone(), note.clone());
+        let work = async move |session: &mut Session| {
+            operate::withdraw(session, &sqls, &asked, &note, now).await
+        };
+        self.write(work).await.map_err(self.explain(Op::Withdraw, about(key)))
+    }
+
+    async fn reopen(&self, key: &Key, note: &OperatorNote, now: WallTime) -> Result<AttemptInfo> {
+        let (sqls, asked, note) = (Arc::clone(&self.sqls), key.clone(), note.clone());
+        let work = async move |session: &mut Session| {
+            operate::reopen(session, &sqls, &asked, &note, now).await
+        };
+        self.write(work).await.map_err(self.explain(Op::Reopen, about(key)))
+    }
+
+    async fn attempt(&self, id: &AttemptId, now: WallTime) -> Result<Option<AttemptInfo>> {
+        let (sqls, id) = (Arc::clone(&self.sqls), *id);
+        let work = async move |session: &mut Session| {
+            Ok(read::by_id(session, &sqls, &id).await?.map(|it| it.read_at(now)))
+        };
+        self.read(work).await.map_err(self.explain(Op::Read, Subject::Attempt(id)))
+    }
+
+    async fn history(&self, key: &Key) -> Result<Vec<HistoryEntry>> {
+        let (sqls, asked) = (Arc::clone(&self.sqls), key.clone());
+        let work = async move |session: &mut Session| read::history(session, &sqls, &asked).await;
+        self.read(work).await.map_err(self.explain(Op::Read, about(key)))
+    }
+
+    async fn bids(&self, query: &BidQuery, now: WallTime) -> Result<Vec<AttemptInfo>> {
+        let (sqls, query) = (Arc::clone(&self.sqls), query.clone());
+        let work = async move |session: &mut Session| read::bids(session, &sqls, &query, now).await;
+        self.read(work).await.map_err(self.explain(Op::Read, Subject::Ledger))
+    }
+
+    async fn audit_append(&self, act: &AuditAct, now: WallTime) -> Result<()> {
+        let subject = act.key.as_ref().map_or(Subject::Ledger, about);
+        let (sqls, act) = (Arc::clone(&self.sqls), act.clone());
+        let work = async move |session: &mut Session| {
+            operate::audit_append(session, &sqls, &act, now).await
+        };
+        self.write(work).await.map_err(self.explain(Op::Audit, subject))
+    }
+
+    async fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditEntry>> {
+        let (sqls, query) = (Arc::clone(&self.sqls), query.clone());
+        let work = async move |session: &mut Session| read::audit(session, &sqls, &query).await;
+        self.read(work).await.map_err(self.explain(Op::Audit, Subject::Ledger))
+    }
+
+    async fn ping(&self) -> Result<Health> {
+        let asked = self.clock.now();
+        let work = async |session: &mut Session| read::server(session).await;
+        let said = self.read(work).await.map_err(self.explain(Op::Ping, Subject::Ledger))?;
+        let (version, standby) = said;
+        Ok(Health {
+            server: "postgresql".to_owned(),
+            version,
+            role: if standby { "standby" } else { "primary" }.to_owned(),
+            latency: self.clock.now().since(asked),
+        })
+    }
+
+    fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    fn archive(&self) -> Option<&dyn Archive> {
+        Some(self)
+    }
+}

@@ -1,0 +1,268 @@
+-- What programs call. A name's version changes with what it takes or answers, and old names stay,
+-- so that several versions of bidlock use one ledger side by side.
+
+-- Where this session really is. NULL is what cannot be told: in recovery, or without the right.
+CREATE FUNCTION {schema}.place_v1(
+    OUT system_id bigint, OUT database_oid bigint, OUT timeline bigint
+) LANGUAGE plpgsql AS $$
+BEGIN
+    database_oid := (SELECT oid FROM pg_database WHERE datname = current_database());
+    IF NOT pg_is_in_recovery() THEN
+        timeline := ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint;
+    END IF;
+    BEGIN
+        system_id := (SELECT c.system_identifier FROM pg_control_system() c);
+    EXCEPTION WHEN insufficient_privilege THEN
+        system_id := NULL;
+    END;
+END $$;
+
+-- L12: why this is another copy than the one that was accepted last; NULL when it is not.
+CREATE FUNCTION {schema}.changed_v1(p_trust_failover boolean) RETURNS text
+LANGUAGE plpgsql AS $$
+DECLARE
+    m record;
+    p record;
+BEGIN
+    SELECT system_id, database_oid, timeline INTO m FROM {schema}.meta;
+    SELECT * INTO p FROM {schema}.place_v1();
+    RETURN CASE
+        WHEN p.system_id <> m.system_id THEN format(
+            'it is in cluster %s, and was in %s', p.system_id, m.system_id)
+        WHEN p.database_oid <> m.database_oid THEN format(
+            'it is in database number %s, and was in %s', p.database_oid, m.database_oid)
+        WHEN p.timeline <> m.timeline AND NOT p_trust_failover THEN format(
+            'the server is on timeline %s, and was on %s: a standby was promoted, or a backup '
+            'restored', p.timeline, m.timeline)
+        END;
+END $$;
+
+-- Appends to the history (L7).
+CREATE FUNCTION {schema}.append_v1(
+    p_it {schema}.attempts, p_event text, p_at_us bigint, p_token bigint, p_actor text,
+    p_detail text
+) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO {schema}.history
+        (at_us, marketplace, posting, attempt, event, token, actor, detail)
+    VALUES (p_at_us, p_it.marketplace, p_it.posting, p_it.id, p_event, p_token, p_actor,
+        p_detail);
+$$;
+
+-- Answers, with what is known of the attempt:
+--   reserved  it is made, now or by the same call before
+--   not       another attempt stands against it
+--   stale     what was known of the posting may be forgotten (L10)
+--   too_low   the posting has seen a higher token; nothing was changed (L3)
+--   changed   the ledger is another copy, for the reason in `note`; nothing was changed (L12)
+CREATE FUNCTION {schema}.reserve_v1(
+    p_marketplace text, p_posting text, p_id uuid, p_token bigint, p_holder text,
+    p_process text, p_seen_at_us bigint, p_now_us bigint, p_doubt text,
+    p_trust_failover boolean
+) RETURNS TABLE (answer text, note text, it {schema}.attempts) LANGUAGE plpgsql AS $$
+DECLARE
+    v_state text;
+    v_stale boolean;
+BEGIN
+    note := {schema}.changed_v1(p_trust_failover);
+    IF note IS NOT NULL THEN
+        answer := 'changed';
+        RETURN NEXT; RETURN;
+    END IF;
+    PERFORM {schema}.begin_change();
+    PERFORM set_config('lock_timeout', '8s', true);
+    PERFORM {schema}.lock_posting(p_marketplace, p_posting);
+    -- L10: what was known of the posting may be forgotten.
+    v_stale := p_seen_at_us IS NOT NULL
+        AND coalesce(p_seen_at_us < (SELECT m.pruned_before_us FROM {schema}.meta m), false);
+    LOOP
+        -- The newest has the highest token, and only it can be open.
+        SELECT a.* INTO it FROM {schema}.attempts a
+            WHERE a.marketplace = p_marketplace AND a.posting = p_posting
+            ORDER BY a.token_seen DESC, a.seq DESC LIMIT 1;
+        EXIT WHEN NOT FOUND;
+        v_state := it.state;
+        IF it.state = 'started' AND it.send_by_us <= p_now_us THEN -- L5
+            v_state := 'unknown';
+        END IF;
+        answer := CASE
+            WHEN v_state = 'reserved' AND it.id = p_id THEN 'reserved' -- A repeat.
+            WHEN v_state IN ('placed', 'refused', 'withdrawn', 'unknown') THEN 'not'
+            WHEN p_token < it.token_seen THEN 'too_low' -- L3
+            WHEN v_state = 'abandoned' THEN NULL
+            WHEN p_token = it.token_seen OR (v_state = 'started' AND it.id = p_id) THEN 'not'
+            END;
+        IF answer IS NOT NULL THEN
+            RETURN NEXT; RETURN;
+        END IF;
+        EXIT WHEN v_state = 'abandoned' OR (v_state = 'reserved' AND v_stale);
+        IF v_state = 'started' THEN -- L5: nobody can tell how it went.
+            UPDATE {schema}.attempts a SET state = 'unknown', event = 'doubted',
+                token_seen = p_token, decided_at_us = p_now_us, reason = p_doubt
+                WHERE a.seq = it.seq AND a.state = 'started' AND a.token_seen < p_token
+                RETURNING a.* INTO it;
+            IF FOUND THEN
+                PERFORM {schema}.append_v1(it, 'doubted', p_now_us, p_token, p_holder, NULL);
+                answer := 'not';
+                RETURN NEXT; RETURN;
+            END IF;
+        ELSE -- It never started, and gives way to a higher token.
+            UPDATE {schema}.attempts a SET state = 'abandoned', event = 'taken_over',
+                token_seen = p_token, decided_at_us = p_now_us, reason = NULL
+                WHERE a.seq = it.seq AND a.state = 'reserved' AND a.token_seen < p_token
+                RETURNING a.* INTO it;
+            IF FOUND THEN
+                PERFORM {schema}.append_v1(
+                    it, 'taken_over', p_now_us, p_token, p_holder, 'by attempt ' || p_id);
+                EXIT;
+            END IF;
+        END IF;
+        -- It was moved on meanwhile: look again.
+    END LOOP;
+    IF v_stale THEN
+        answer := 'stale';
+        RETURN NEXT; RETURN;
+    END IF;
+    INSERT INTO {schema}.attempts AS a (id, marketplace, posting, state, event, token, token_seen,
+            holder, process, seen_at_us, reserved_at_us)
+        VALUES (p_id, p_marketplace, p_posting, 'reserved', 'reserved', p_token, p_token,
+            p_holder, p_process, p_seen_at_us, p_now_us)
+        RETURNING a.* INTO it;
+    PERFORM {schema}.append_v1(it, 'reserved', p_now_us, p_token, p_holder, NULL);
+    answer := 'reserved';
+    RETURN NEXT;
+END $$;
+
+-- Answers `yes` once in an attempt's life (L2), `no`, `missing` or `changed`.
+CREATE FUNCTION {schema}.start_v1(
+    p_id uuid, p_token bigint, p_send_by_us bigint, p_payload text, p_now_us bigint,
+    p_trust_failover boolean
+) RETURNS TABLE (answer text, note text, it {schema}.attempts) LANGUAGE plpgsql AS $$
+BEGIN
+    note := {schema}.changed_v1(p_trust_failover);
+    IF note IS NOT NULL THEN
+        answer := 'changed';
+        RETURN NEXT; RETURN;
+    END IF;
+    PERFORM {schema}.begin_change();
+    PERFORM set_config('lock_timeout', '8s', true);
+    UPDATE {schema}.attempts a SET state = 'started', event = 'started', token = p_token,
+            token_seen = p_token, started_at_us = p_now_us, send_by_us = p_send_by_us,
+            payload = p_payload
+        WHERE a.id = p_id AND a.state = 'reserved' AND a.token_seen <= p_token
+        RETURNING a.* INTO it;
+    IF FOUND THEN
+        PERFORM {schema}.append_v1(it, 'started', p_now_us, p_token, it.holder, p_payload);
+        answer := 'yes';
+    ELSE
+        SELECT a.* INTO it FROM {schema}.attempts a WHERE a.id = p_id;
+        answer := CASE WHEN FOUND THEN 'no' ELSE 'missing' END;
+    END IF;
+    RETURN NEXT;
+END $$;
+
+-- Keeps an outcome by the attempt alone (L8): the event is placed, refused, not_sent, unknown or
+-- given_up. Answers `written`, `already`, `late`, `not_started` or `missing`.
+CREATE FUNCTION {schema}.record_v1(
+    p_id uuid, p_event text, p_reference text, p_reason text, p_now_us bigint
+) RETURNS TABLE (answer text, note text, it {schema}.attempts) LANGUAGE plpgsql AS $$
+DECLARE
+    v_next text := CASE p_event WHEN 'placed' THEN 'placed' WHEN 'refused' THEN 'refused'
+        WHEN 'not_sent' THEN 'abandoned' ELSE 'unknown' END;
+    v_detail text := coalesce(p_reference, p_reason);
+    v_resent boolean := true;
+BEGIN
+    PERFORM {schema}.begin_change();
+    PERFORM set_config('lock_timeout', '8s', true);
+    LOOP
+        UPDATE {schema}.attempts a SET state = v_next, event = p_event, decided_at_us = p_now_us,
+                reference = p_reference, reason = p_reason
+            WHERE a.id = p_id AND (a.state = 'started'
+                OR (a.state = 'unknown' AND v_next IN ('placed', 'refused'))
+                OR (a.state = 'unknown' AND v_next = 'abandoned' AND NOT v_resent)
+                OR (a.state = 'reserved' AND v_next = 'abandoned'))
+            RETURNING a.* INTO it;
+        IF FOUND THEN
+            PERFORM {schema}.append_v1(it, p_event, p_now_us, NULL, it.holder, v_detail);
+            answer := 'written';
+            EXIT;
+        END IF;
+        SELECT a.* INTO it FROM {schema}.attempts a WHERE a.id = p_id FOR UPDATE;
+        IF NOT FOUND THEN
+            answer := 'missing';
+            EXIT;
+        END IF;
+        IF it.state = 'unknown' AND v_next = 'abandoned' THEN
+            -- L11: it was sent twice, and a submitter speaks for one of the two.
+            v_resent := EXISTS (SELECT FROM {schema}.history h
+                WHERE h.marketplace = it.marketplace AND h.posting = it.posting
+                    AND h.attempt = p_id AND h.event = 'resent');
+            CONTINUE WHEN NOT v_resent;
+        END IF;
+        -- Somebody else moved it in between.
+        CONTINUE WHEN it.state = 'started'
+            OR (it.state = 'unknown' AND v_next IN ('placed', 'refused'))
+            OR (it.state = 'reserved' AND v_next = 'abandoned');
+        IF it.state = 'unknown' AND it.event <> 'unknown' AND p_event IN ('unknown', 'not_sent')
+        THEN
+            -- The submitter's own word that it has stopped, in the place of a guess.
+            UPDATE {schema}.attempts a
+                SET event = 'unknown', decided_at_us = p_now_us, reason = p_reason
+                WHERE a.id = p_id RETURNING a.* INTO it;
+            PERFORM {schema}.append_v1(it, 'unknown', p_now_us, NULL, it.holder, v_detail);
+            answer := 'written';
+            EXIT;
+        END IF;
+        answer := CASE
+            WHEN it.state = 'reserved' THEN 'not_started'
+            WHEN p_event = 'placed' AND it.state IN ('placed', 'withdrawn')
+                AND (p_reference IS NULL OR p_reference IS NOT DISTINCT FROM it.reference)
+                THEN 'already'
+            WHEN p_event = 'refused' AND it.state = 'refused'
+                AND (p_reason IS NULL OR p_reason IS NOT DISTINCT FROM it.reason)
+                THEN 'already'
+            WHEN p_event = 'not_sent' AND it.state = 'abandoned' AND it.event <> 'reopened'
+                THEN 'already'
+            WHEN v_next IN ('unknown', 'abandoned') AND it.state = 'unknown' THEN 'already'
+            ELSE 'late' END;
+        IF answer = 'late' AND NOT EXISTS (SELECT FROM {schema}.history h
+                WHERE h.marketplace = it.marketplace AND h.posting = it.posting
+                    AND h.attempt = p_id AND h.event = 'late_' || p_event
+                    AND h.detail IS NOT DISTINCT FROM v_detail) THEN
+            PERFORM {schema}.append_v1(
+                it, 'late_' || p_event, p_now_us, NULL, it.holder, v_detail);
+        END IF;
+        EXIT;
+    END LOOP;
+    RETURN NEXT;
+END $$;
+
+-- L11: answers `yes` once for a token, `no`, `missing` or `changed`.
+CREATE FUNCTION {schema}.resend_v1(
+    p_id uuid, p_token bigint, p_send_by_us bigint, p_payload text, p_retention_us bigint,
+    p_holder text, p_process text, p_now_us bigint, p_trust_failover boolean
+) RETURNS TABLE (answer text, note text, it {schema}.attempts) LANGUAGE plpgsql AS $$
+BEGIN
+    note := {schema}.changed_v1(p_trust_failover);
+    IF note IS NOT NULL THEN
+        answer := 'changed';
+        RETURN NEXT; RETURN;
+    END IF;
+    PERFORM {schema}.begin_change();
+    PERFORM set_config('lock_timeout', '8s', true);
+    UPDATE {schema}.attempts a SET state = 'unknown', event = 'resent', token = p_token,
+            token_seen = p_token, send_by_us = p_send_by_us, holder = p_holder,
+            process = p_process, decided_at_us = p_now_us, reason = NULL
+        WHERE a.id = p_id AND a.state IN ('started', 'unknown') AND a.payload = p_payload
+            AND a.token_seen < p_token AND a.send_by_us <= p_now_us
+            AND a.send_by_us < p_send_by_us
+            AND p_send_by_us - a.started_at_us <= p_retention_us
+        RETURNING a.* INTO it;
+    IF FOUND THEN
+        PERFORM {schema}.append_v1(it, 'resent', p_now_us, p_token, p_holder, p_payload);
+        answer := 'yes';
+    ELSE
+        SELECT a.* INTO it FROM {schema}.attempts a WHERE a.id = p_id;
+        answer := CASE WHEN FOUND THEN 'no' ELSE 'missing' END;
+    END IF;
+    RETURN NEXT;
+END $$;
