@@ -4,11 +4,16 @@
 //! A store passes by one line: `ledger_conformance!(sqlite, fixture())` makes one test per rule.
 //! Rules cite the invariants (L1, L2 …) that they check.
 
+mod admitting;
+mod archiving;
 mod listing;
 mod operating;
+mod pruning;
 mod recording;
+mod resending;
 mod reserving;
 mod resolving;
+mod restoring;
 pub mod saboteurs;
 mod scene;
 mod starting;
@@ -141,6 +146,33 @@ macro_rules! __every_ledger_rule {
             listing::bids_are_paged_newest_first: "L1",
             listing::a_ledger_opened_again_has_forgotten_nothing: "L2",
             listing::should_bid_gives_the_reason: "L1",
+            pruning::a_prune_takes_only_what_is_over_for_long: "L10",
+            pruning::an_open_attempt_is_never_pruned: "L1 L10",
+            pruning::what_was_seen_before_the_horizon_is_stale: "L10",
+            pruning::the_horizon_never_goes_back: "L10",
+            pruning::a_prune_is_audited_and_never_of_the_audit: "L7 L10",
+            pruning::a_prune_goes_on_in_steps: "L10",
+            resending::a_doubt_is_sent_again_once_for_a_token: "L9 L11",
+            resending::sending_again_needs_a_token_that_nobody_has_seen: "L3 L11",
+            resending::sending_again_waits_for_the_send_by: "L5 L11",
+            resending::only_the_same_payload_is_sent_again: "L9 L11",
+            resending::sending_again_ends_with_the_retention: "L11",
+            resending::only_a_doubt_is_sent_again: "L4 L11",
+            resending::of_racing_callers_one_sends_again: "L11",
+            resending::what_was_sent_again_waits_for_its_new_sender: "L6 L11",
+            resending::not_sent_of_one_sending_ends_no_doubt: "L4 L11",
+            restoring::a_ledger_keeps_its_identity: "L12",
+            restoring::an_acceptance_is_kept: "L7 L12",
+            restoring::a_ledger_that_forgot_a_start_gives_nothing_out: "L12",
+            restoring::what_was_pruned_is_not_missed: "L10 L12",
+            admitting::all_that_is_known_of_a_posting_is_taken_along: "L7 L8",
+            admitting::taking_in_the_same_again_changes_nothing: "L7",
+            admitting::what_is_here_may_be_the_beginning: "L7",
+            admitting::a_contradiction_is_refused_and_changes_nothing: "L1 L7",
+            admitting::what_was_taken_in_is_like_any_other: "L2 L3 L8",
+            archiving::dossiers_come_in_pages_by_name: "L7",
+            archiving::counts_tell_what_everybody_reads: "L5",
+            archiving::the_audit_is_taken_along: "L7",
         }
     };
 }

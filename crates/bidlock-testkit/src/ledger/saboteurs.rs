@@ -1,5 +1,6 @@
 //! Stores that break one rule each, so that the suite itself is tested.
 
+mod archive;
 mod faults;
 
 use std::collections::HashMap;
@@ -83,6 +84,17 @@ impl Saboteur {
         }
     }
 
+    /// Ends a doubt on the word of whoever spoke last.
+    async fn believe(&self, known: &AttemptInfo, now: WallTime) -> Result<Recorded> {
+        let key = Key::new(&known.marketplace, &known.posting)?;
+        let resolution = Resolution::NotSent { sender_is_gone: true };
+        let (note, visibility_lag) = (operator(), Duration::ZERO);
+        let request = ResolveRequest { attempt: Some(known.id), resolution, note, visibility_lag };
+        let seen = Some(SeenSender { attempt: known.id, liveness: Liveness::Gone });
+        let done = self.inner.resolve(&key, &request, seen, now + YEARS).await?;
+        Ok(Recorded::Written(done))
+    }
+
     async fn one(&self, id: &AttemptId, now: WallTime) -> Result<AttemptInfo> {
         let found = self.inner.attempt(id, now).await?;
         Ok(found.unwrap_or_else(|| panic!("{id} was there")))
@@ -115,6 +127,7 @@ impl Store for Saboteur {
     ) -> Result<Reservation> {
         let (mut key, mut request) = (key.clone(), request.clone());
         match self.fault {
+            LedgerFault::ForgetsTheHorizon => request.seen_at = None,
             LedgerFault::SplitsByPrefix if key.prefix() != "bid_lock" => {
                 key = Key::new(key.marketplace(), &format!("{} {}", key.prefix(), key.posting()))?;
             }
@@ -173,7 +186,36 @@ impl Store for Saboteur {
         request: &ResendRequest,
         now: WallTime,
     ) -> Result<Start> {
-        self.inner.resend(id, request, now).await
+        let (mut request, mut at) = (request.clone(), now);
+        let known = self.inner.attempt(id, now).await?;
+        match self.fault {
+            LedgerFault::ResendsForOldTokens => {
+                request.token = FencingToken::new(limits::TOKEN_MAX);
+            }
+            LedgerFault::ResendsEarly => at = now + Duration::from_mins(2),
+            LedgerFault::ResendsAnyPayload => {
+                let stored = known.as_ref().and_then(|info| info.payload);
+                request.payload = stored.unwrap_or(request.payload);
+            }
+            LedgerFault::ResendsForEver => request.retention = YEARS,
+            LedgerFault::KeepsTheFirstSender => {
+                let sender = known.as_ref().map(|info| info.process.clone());
+                request.process = sender.unwrap_or(request.process);
+            }
+            _ => {}
+        }
+        if self.does(LedgerFault::ResendsEarly) {
+            request.send_by = request.send_by + Duration::from_mins(2);
+        }
+        match self.inner.resend(id, &request, at).await {
+            Ok(Start::No(info)) if self.does(LedgerFault::ResendsTwice) => Ok(Start::Yes(info)),
+            Ok(Start::No(info))
+                if self.does(LedgerFault::ResendsWhatIsKnown) && info.state.is_decided() =>
+            {
+                Ok(Start::Yes(info))
+            }
+            answer => answer,
+        }
     }
 
     async fn record(&self, id: &AttemptId, outcome: &Outcome, now: WallTime) -> Result<Recorded> {
@@ -184,6 +226,11 @@ impl Store for Saboteur {
         if let Some(known) = self.inner.attempt(id, now).await? {
             let closed = known.state.is_decided() || known.state == State::Abandoned;
             match self.fault {
+                LedgerFault::BelievesOneOfTwo
+                    if known.state == State::Unknown && outcome.state() == State::Abandoned =>
+                {
+                    return self.believe(&known, now).await;
+                }
                 LedgerFault::SwallowsLate if closed => return Ok(Recorded::Already(known)),
                 LedgerFault::KeepsTheGuess
                     if known.state == State::Unknown && outcome.state() == State::Unknown =>
@@ -326,7 +373,11 @@ impl Store for Saboteur {
     }
 
     async fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditEntry>> {
-        self.inner.audit(query).await
+        let mut page = self.inner.audit(query).await?;
+        if self.does(LedgerFault::PrunesInSilence) {
+            page.retain(|entry| entry.act != "prune");
+        }
+        Ok(page)
     }
 
     async fn ping(&self) -> Result<Health> {
@@ -338,6 +389,6 @@ impl Store for Saboteur {
     }
 
     fn archive(&self) -> Option<&dyn Archive> {
-        self.inner.archive()
+        Some(self)
     }
 }

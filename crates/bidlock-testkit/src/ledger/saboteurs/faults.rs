@@ -43,7 +43,7 @@ faults! {
     /// Leaves started what nobody will send any more.
     StartedForEver: [
         "started_past_its_send_by_reads_as_unknown",
-        "bids_are_filtered_as_everybody_reads_them"
+        "bids_are_filtered_as_everybody_reads_them", "counts_tell_what_everybody_reads"
     ],
     /// Takes the payload of the latest call.
     ReplacesPayload: ["the_payload_is_fixed_at_the_start"],
@@ -104,9 +104,66 @@ faults! {
     /// Keeps the newest entry of a history only.
     RewritesHistory: ["history_tells_every_step_in_order"],
     /// Begins every page anew.
-    RepeatsPages: ["bids_are_paged_newest_first"],
+    RepeatsPages: ["bids_are_paged_newest_first", "dossiers_come_in_pages_by_name"],
     /// Forgets what was acknowledged when it is closed.
     Forgets: ["a_ledger_opened_again_has_forgotten_nothing"],
     /// Sees no attempt that stands against a bid.
     SeesNothing: ["should_bid_gives_the_reason"],
+    /// Removes what is over, however lately.
+    PrunesTooMuch: [
+        "a_prune_takes_only_what_is_over_for_long", "the_horizon_never_goes_back"
+    ],
+    /// Removes what is still open.
+    PrunesWhatIsOpen: [
+        "an_open_attempt_is_never_pruned", "a_prune_takes_only_what_is_over_for_long"
+    ],
+    /// Keeps no horizon.
+    ForgetsTheHorizon: [
+        "what_was_seen_before_the_horizon_is_stale", "the_horizon_never_goes_back",
+        "what_was_pruned_is_not_missed"
+    ],
+    /// Tells nobody of a prune.
+    PrunesInSilence: ["a_prune_is_audited_and_never_of_the_audit"],
+    /// Says that a prune is done when it is not.
+    StopsPruningEarly: ["a_prune_goes_on_in_steps"],
+    /// Says yes to whoever asks to send again.
+    ResendsTwice: [
+        "a_doubt_is_sent_again_once_for_a_token", "of_racing_callers_one_sends_again"
+    ],
+    /// Sends again for a token that was seen.
+    ResendsForOldTokens: ["sending_again_needs_a_token_that_nobody_has_seen"],
+    /// Sends again what may still be on its way.
+    ResendsEarly: ["sending_again_waits_for_the_send_by"],
+    /// Sends something else again.
+    ResendsAnyPayload: ["only_the_same_payload_is_sent_again"],
+    /// Sends again when the marketplace has forgotten the id.
+    ResendsForEver: ["sending_again_ends_with_the_retention"],
+    /// Sends again what has an outcome.
+    ResendsWhatIsKnown: ["only_a_doubt_is_sent_again"],
+    /// Looks at the first sender only.
+    KeepsTheFirstSender: [
+        "what_was_sent_again_waits_for_its_new_sender", "a_doubt_is_sent_again_once_for_a_token"
+    ],
+    /// Believes the sender of one sending about both.
+    BelievesOneOfTwo: ["not_sent_of_one_sending_ends_no_doubt"],
+    /// Is another ledger each time it is opened.
+    ChangesIdentity: ["a_ledger_keeps_its_identity"],
+    /// Does not keep that it was accepted.
+    ForgetsAcceptances: [
+        "an_acceptance_is_kept", "a_ledger_that_forgot_a_start_gives_nothing_out"
+    ],
+    /// Takes attempts along without the tokens that they have seen.
+    LeavesSeenTokensBehind: [
+        "all_that_is_known_of_a_posting_is_taken_along", "what_was_taken_in_is_like_any_other"
+    ],
+    /// Takes for news what it knows.
+    TakesInTwice: ["taking_in_the_same_again_changes_nothing"],
+    /// Says of a longer story that it knows it.
+    LeavesBeginnings: ["what_is_here_may_be_the_beginning"],
+    /// Says that it knows what contradicts it.
+    SwallowsContradictions: [
+        "a_contradiction_is_refused_and_changes_nothing", "what_is_here_may_be_the_beginning"
+    ],
+    /// Loses the audit of another ledger.
+    LosesForeignAudit: ["the_audit_is_taken_along"],
 }
