@@ -80,14 +80,14 @@ DECLARE
     v_import boolean := {schema}.may('import');
 BEGIN
     -- L4: the steps that there are, and no other. An import may take several at once.
-    IF n.state <> o.state AND NOT CASE o.state
+    IF n.state <> o.state AND NOT (CASE o.state
             WHEN 'reserved' THEN n.state IN ('started', 'abandoned')
             WHEN 'started' THEN n.state IN ('placed', 'refused', 'unknown', 'abandoned')
             WHEN 'unknown' THEN n.state IN ('placed', 'refused', 'abandoned')
             WHEN 'placed' THEN n.state = 'withdrawn'
             WHEN 'refused' THEN n.state = 'abandoned'
             WHEN 'withdrawn' THEN n.state = 'abandoned'
-            ELSE false END
+            ELSE false END)
         AND NOT (v_import AND CASE o.state
             WHEN 'reserved' THEN true
             WHEN 'started' THEN n.state <> 'reserved'

@@ -1,0 +1,32 @@
+//! What these tests share: a server while any test needs it, and ledgers on it.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use bidlock_core::Platform;
+use bidlock_ledger::{LedgerError, PostgresConfig, PostgresStore};
+use bidlock_testkit::block_on;
+use bidlock_testkit::servers::Postgres;
+
+/// The server that is running for other tests already, or a new one; it ends with the last.
+pub(crate) fn shared_server() -> Arc<Postgres> {
+    static SHARED: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(running) = shared.upgrade() {
+        return running;
+    }
+    let server = Arc::new(Postgres::start());
+    *shared = Arc::downgrade(&server);
+    server
+}
+
+/// Opens a ledger, from inside a runtime or outside.
+pub(crate) fn try_open(url: &str, platform: &Platform) -> Result<PostgresStore, LedgerError> {
+    let config = PostgresConfig::from_url(url).unwrap();
+    let connect = || block_on(PostgresStore::connect(&config, platform));
+    std::thread::scope(|scope| scope.spawn(connect).join().unwrap())
+}
+
+#[track_caller]
+pub(crate) fn open(url: &str, platform: &Platform) -> PostgresStore {
+    try_open(url, platform).unwrap_or_else(|error| panic!("{url}: {error:?}"))
+}
