@@ -1,3 +1,5 @@
+mod schema;
+
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
