@@ -18,6 +18,9 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("setsid", "util-linux"),  // gives a child a session
     ("prlimit", "util-linux"), // gives a child a file size that it cannot exceed
     ("redis-server", "redis-server"),
+    ("initdb", "postgresql"),
+    ("pg_dump", "postgresql"),
+    ("pgbouncer", "pgbouncer"),
     ("python3", "python3"), // brings servers that Debian lacks, and clients in another language
 ];
 
@@ -60,12 +63,12 @@ pub(crate) fn stage(project: &Project) -> Result<Found> {
         }
     }
     let path = std::env::var("PATH").unwrap_or_default();
-    let packages = missing(PROGRAMS, &path);
+    let packages = missing(PROGRAMS, &folders(&path));
     if !packages.is_empty() {
         install(project, &packages)?;
-        let still = missing(PROGRAMS, &path);
+        let still = missing(PROGRAMS, &folders(&path));
         if !still.is_empty() {
-            bail!("installed, but their programs are not in PATH: {still:?}");
+            bail!("installed, but their programs are not found: {still:?}");
         }
     }
     for server in SERVERS {
@@ -158,9 +161,19 @@ fn make_executable(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The packages of programs that are in no folder of `path`, each once.
-fn missing<'a>(programs: &[(&str, &'a str)], path: &str) -> Vec<&'a str> {
-    let found = |program: &str| path.split(':').any(|dir| Path::new(dir).join(program).is_file());
+/// Where Debian puts the programs of each version of PostgreSQL; few of them are in PATH.
+const POSTGRESQL: &str = "/usr/lib/postgresql";
+
+/// The folders of `path`, and those where Debian puts servers that nobody calls by hand.
+fn folders(path: &str) -> Vec<PathBuf> {
+    let versions = fs::read_dir(POSTGRESQL).into_iter().flatten().flatten();
+    let versions = versions.map(|version| version.path().join("bin"));
+    path.split(':').map(PathBuf::from).chain(versions).chain(["/usr/sbin".into()]).collect()
+}
+
+/// The packages of programs that are in none of these folders, each once.
+fn missing<'a>(programs: &[(&str, &'a str)], folders: &[PathBuf]) -> Vec<&'a str> {
+    let found = |program: &str| folders.iter().any(|dir| dir.join(program).is_file());
     let mut packages: Vec<&str> = programs
         .iter()
         .filter(|(program, _)| !found(program))
@@ -228,7 +241,8 @@ mod tests {
     #[test]
     fn only_packages_of_missing_programs_are_named_and_each_once() {
         let programs = [("sh", "dash"), ("no-such-program", "b"), ("nor-this", "b"), ("nor", "a")];
-        assert_eq!(missing(&programs, "/usr/bin:/bin"), ["a", "b"]);
-        assert_eq!(missing(&programs[..1], "/usr/bin:/bin"), [""; 0]);
+        let folders = folders("/usr/bin:/bin");
+        assert_eq!(missing(&programs, &folders), ["a", "b"]);
+        assert_eq!(missing(&programs[..1], &folders), [""; 0]);
     }
 }

@@ -31,7 +31,7 @@ pub(crate) enum ConfigError {
         why: String,
     },
     /// A store that this build cannot talk to.
-    #[error("{name} {:?} ({origin}): {backend} is not in this build yet", cut(value))]
+    #[error("{name} {:?} ({origin}): {backend} is not in this build", cut(value))]
     NotBuilt {
         /// The variable or flag.
         name: &'static str,
@@ -216,10 +216,7 @@ impl Setting<StoreUrl> {
     /// # Errors
     /// [`ConfigError::NotBuilt`] names the variable, before anything is contacted.
     pub(crate) fn built(&self) -> Result<&StoreUrl, ConfigError> {
-        let backend = match &self.value {
-            StoreUrl::Postgres(_) => "PostgreSQL",
-            built => return Ok(built),
-        };
+        let Some(backend) = self.value.not_built() else { return Ok(&self.value) };
         Err(ConfigError::NotBuilt {
             name: self.name,
             value: self.value.to_string(),

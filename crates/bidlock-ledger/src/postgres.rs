@@ -37,7 +37,7 @@ use crate::types::{AttemptInfo, AuditEntry, HistoryEntry, Recorded, Reservation,
 use crate::{AttemptId, LedgerError, Result};
 pub use config::{BadPostgresUrl, PostgresConfig};
 use desk::{Desk, Wanted};
-use fault::{Done, Fail, Fault};
+use fault::{Done, Fault};
 use pool::{Manner, Session};
 use statements::Statements;
 

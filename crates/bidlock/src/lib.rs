@@ -36,8 +36,8 @@ pub use error::Error;
 pub use lease::{Lease, LeaseView};
 pub use locker::Locker;
 pub use observe::{AcquireOutcome, BidOutcome, Event, Observer, ReleaseOutcome, WakeSource};
-pub use open::{ConfigError, doctor, open_ledger};
+pub use open::{ConfigError, doctor, migrate_ledger, open_ledger};
 pub use reconcile::{
     Answer, Asked, Question, Reconcile, ReconcileOptions, ReconcileOutcome, Reconciler, Report,
 };
-pub use store_url::{RedisConfig, StoreUrl, masked};
+pub use store_url::{PostgresConfig, RedisConfig, StoreUrl, masked};

@@ -6,7 +6,7 @@ use bidlock_ledger::Ledger;
 
 use crate::Error;
 use crate::doctor::Answers;
-use crate::store_url::{RedisConfig, StoreUrl};
+use crate::store_url::{PostgresConfig, RedisConfig, StoreUrl};
 
 /// Why a store cannot be set up as it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +43,10 @@ pub(crate) async fn backend(
         StoreUrl::Memory => Ok(Arc::new(Memory::new(platform))),
         StoreUrl::Sqlite(path) => sqlite(path, platform).await,
         StoreUrl::Redis(config) => redis(config, prefix, platform).await,
-        StoreUrl::Postgres(_) => Err(not_built(url, "PostgreSQL").into()),
+        StoreUrl::Postgres(_) => {
+            let why = "PostgreSQL keeps the ledger, not locks".to_owned();
+            Err(ConfigError::Url { url: url.to_string(), why }.into())
+        }
     }
 }
 
@@ -82,16 +85,53 @@ pub fn doctor(url: &StoreUrl, prefix: &Prefix, platform: &Platform) -> Option<Ar
 /// [`Error::Ledger`] for one that cannot be opened.
 ///
 /// # Cancel safety
-/// A file may be left created.
+/// A file, or a schema, may be left created.
 pub async fn open_ledger(url: &StoreUrl, platform: &Platform) -> Result<Ledger, Error> {
     match url {
         StoreUrl::Sqlite(path) => Ok(Ledger::connect_sqlite(path, platform).await?),
-        StoreUrl::Postgres(_) => Err(not_built(url, "PostgreSQL").into()),
+        StoreUrl::Postgres(config) => postgres(config, platform).await,
         StoreUrl::Memory | StoreUrl::Redis(_) => {
             let why = "it keeps locks, not the ledger".to_owned();
             Err(ConfigError::Url { url: url.to_string(), why }.into())
         }
     }
+}
+
+/// Makes the schema of the ledger that a URL names, or brings it up to date, where that is not
+/// done by whoever opens it: as the role that owns it.
+///
+/// # Errors
+/// As [`open_ledger`].
+///
+/// # Cancel safety
+/// A file, or a schema, may be left created or changed.
+pub async fn migrate_ledger(url: &StoreUrl, platform: &Platform) -> Result<(), Error> {
+    match url {
+        StoreUrl::Postgres(config) => migrate(config, platform).await,
+        _ => open_ledger(url, platform).await.map(drop),
+    }
+}
+
+#[cfg(feature = "postgres")]
+async fn postgres(config: &PostgresConfig, platform: &Platform) -> Result<Ledger, Error> {
+    let store = bidlock_ledger::PostgresStore::connect(config, platform).await?;
+    Ok(Ledger::new(Arc::new(store), platform))
+}
+
+#[cfg(feature = "postgres")]
+async fn migrate(config: &PostgresConfig, platform: &Platform) -> Result<(), Error> {
+    Ok(bidlock_ledger::PostgresStore::migrate(config, platform).await?)
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn postgres(config: &PostgresConfig, _platform: &Platform) -> Result<Ledger, Error> {
+    let url = StoreUrl::Postgres(config.clone());
+    std::future::ready(Err(not_built(&url, "PostgreSQL").into())).await
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn migrate(config: &PostgresConfig, platform: &Platform) -> Result<(), Error> {
+    postgres(config, platform).await.map(drop)
 }
 
 #[cfg(feature = "sqlite")]
@@ -135,6 +175,7 @@ fn redis_doctor(config: &RedisConfig, prefix: &Prefix, platform: &Platform) -> A
     Answers::of(&StoreUrl::Redis(config.clone()), prefix, platform)
 }
 
+#[cfg(not(all(feature = "postgres", feature = "redis", feature = "sqlite")))]
 fn not_built(url: &StoreUrl, store: &'static str) -> ConfigError {
     ConfigError::NotBuilt { url: url.to_string(), store }
 }

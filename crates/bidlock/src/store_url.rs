@@ -1,14 +1,16 @@
-#[cfg(not(feature = "redis"))]
+#[cfg(not(all(feature = "postgres", feature = "redis")))]
 mod absent;
 mod masked;
 
 use std::fmt::{self, Display};
 use std::path::PathBuf;
 
-use bidlock_core::Endpoint;
-
+#[cfg(not(feature = "postgres"))]
+pub use absent::PostgresConfig;
 #[cfg(not(feature = "redis"))]
 pub use absent::RedisConfig;
+#[cfg(feature = "postgres")]
+pub use bidlock_ledger::PostgresConfig;
 #[cfg(feature = "redis")]
 pub use bidlock_redis::Config as RedisConfig;
 pub use masked::masked;
@@ -16,7 +18,7 @@ pub use masked::masked;
 use crate::open::ConfigError;
 
 /// A store, as a URL names it: `redis://host`, `rediss://`, `valkey://`, `valkeys://`,
-/// `unix:///socket`, `sqlite:///abs/path`, `sqlite:relative/path` or `memory:`.
+/// `unix:///socket`, `postgres://host`, `sqlite:///abs/path`, `sqlite:relative/path` or `memory:`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreUrl {
@@ -27,13 +29,15 @@ pub enum StoreUrl {
     Sqlite(PathBuf),
     /// A Redis or Valkey server, for locks of several machines. Its password is shown to nobody.
     Redis(RedisConfig),
-    /// A PostgreSQL server, for the ledger; not in this build yet.
-    Postgres(Endpoint),
+    /// A database of a PostgreSQL server, for the ledger of several machines. Its password is shown
+    /// to nobody.
+    Postgres(PostgresConfig),
 }
 
 const LOCK_FORMS: &str = "write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], sqlite:///PATH, \
                           sqlite:RELATIVE or memory:";
-const LEDGER_FORMS: &str = "write sqlite:///PATH or sqlite:RELATIVE";
+const LEDGER_FORMS: &str = "write postgres://[USER[:PASSWORD]@]HOST[:PORT]/DATABASE, \
+                            sqlite:///PATH or sqlite:RELATIVE";
 
 impl StoreUrl {
     /// Reads the URL of a lock store.
@@ -103,7 +107,9 @@ impl StoreUrl {
             let (scheme, rest) = split(url, LEDGER_FORMS)?;
             match scheme.as_str() {
                 "sqlite" => sqlite(rest, LEDGER_FORMS),
-                "postgres" | "postgresql" => Ok(Self::Postgres(Endpoint::new(masked(url)))),
+                "postgres" | "postgresql" => {
+                    PostgresConfig::from_url(url).map(Self::Postgres).map_err(|bad| bad.to_string())
+                }
                 "memory" => Err(format!("a ledger must outlive its process; {LEDGER_FORMS}")),
                 "redis" | "rediss" | "valkey" | "valkeys" | "unix" => {
                     Err(format!("Redis keeps locks, not the ledger; {LEDGER_FORMS}"))
@@ -119,6 +125,23 @@ impl StoreUrl {
     pub const fn is_shared(&self) -> bool {
         matches!(self, Self::Redis(_) | Self::Postgres(_))
     }
+
+    /// The kind of store, for people, where this build cannot talk to it.
+    ///
+    /// # Examples
+    /// ```
+    /// use bidlock::StoreUrl;
+    /// assert_eq!(StoreUrl::lock("memory:")?.not_built(), None);
+    /// # Ok::<(), bidlock::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub const fn not_built(&self) -> Option<&'static str> {
+        match self {
+            Self::Redis(_) if cfg!(not(feature = "redis")) => Some("Redis"),
+            Self::Postgres(_) if cfg!(not(feature = "postgres")) => Some("PostgreSQL"),
+            _ => None,
+        }
+    }
 }
 
 impl Display for StoreUrl {
@@ -129,7 +152,7 @@ impl Display for StoreUrl {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             Self::Memory => f.write_str("memory:"),
             Self::Redis(config) => Display::fmt(config, f),
-            Self::Postgres(endpoint) => Display::fmt(endpoint, f),
+            Self::Postgres(config) => Display::fmt(config, f),
         }
     }
 }

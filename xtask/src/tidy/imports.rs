@@ -29,6 +29,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("clap", &["bidlock-cli"]),
     ("redis", &["bidlock-bench", "bidlock-testkit"]),
     ("rusqlite", &["bidlock-bench", "bidlock-sqlite", "bidlock-ledger"]),
+    ("tokio-postgres", &["bidlock-bench", "bidlock-ledger", "bidlock-testkit"]),
     ("tracing-subscriber", &["bidlock-cli"]),
 ];
 

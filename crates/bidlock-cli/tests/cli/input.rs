@@ -63,10 +63,10 @@ fn bad_settings_are_78_and_name_the_way_out() {
     let ran = Ran::from(user.command(&["locks"]).env("REDIS_HOST", "h:6379").output().unwrap());
     assert_eq!(ran.code, 78, "{ran:?}");
     assert!(ran.stderr.contains("REDIS_HOST") && ran.stderr.contains("REDIS_PORT"), "{ran:?}");
-    let words = ["bids", "--ledger-url", "postgres://u:s3cret@h/db"];
+    let words = ["bids", "--ledger-url", "postgres://u:s3cret@h/db?sslmode=allow"];
     let ran = user.run(&words);
     assert_eq!(ran.code, 78, "{ran:?}");
-    assert!(ran.stderr.contains("not in this build yet") && !ran.stderr.contains("s3cret"));
+    assert!(ran.stderr.contains("sslmode is disable") && !ran.stderr.contains("s3cret"));
     let ran = Ran::from(user.command(&["locks"]).env_remove("HOME").output().unwrap());
     assert_eq!(ran.code, 78, "{ran:?}");
     fs::write(user.path(".env"), "BIDLOCK_URL=sqlite:mine.db\n").unwrap();

@@ -8,7 +8,7 @@ use tokio_postgres::{GenericClient, Transaction};
 use super::fault::Done;
 use super::operate::{append_audit, expect_one};
 use super::pool::Session;
-use super::rows::{self, HISTORY, int8, sql, sql_time, text};
+use super::rows::{self, int8, sql, sql_time, text};
 use super::statements::Statements;
 use crate::archive::{Dossier, KeptAttempt, Standing, every_state};
 use crate::error::Subject;

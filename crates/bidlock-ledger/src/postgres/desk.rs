@@ -62,16 +62,12 @@ impl Desk {
     /// From now on, connections have to lead to this ledger.
     pub(super) async fn keep_to(&self, schema: &SchemaName, id: LedgerId) {
         let known = Known { schema: schema.clone(), id };
-        let (done, kept) = oneshot::channel();
         let job: Job = Box::new(move |pool| {
             pool.keep_to(known);
-            drop(done.send(()));
             Box::pin(std::future::ready(()))
         });
-        if self.jobs.send(job).await.is_ok() {
-            // A thread that ended is found out by the next call.
-            drop(kept.await);
-        }
+        // Before every later call; that the thread has ended is found out by the next one.
+        drop(self.jobs.send(job).await);
     }
 
     /// Has work done on a connection. Never blocks.

@@ -182,7 +182,7 @@ impl Pool {
                 return Ok(Session { client, isolate });
             }
         }
-        let mut session = Session { client: self.dial().await?, isolate };
+        let session = Session { client: self.dial().await?, isolate };
         let ledger = self.ledger.borrow().clone();
         if let Some(ledger) = ledger {
             let until = self.clock.now() + STATEMENT_MAX;

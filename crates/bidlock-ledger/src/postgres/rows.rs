@@ -172,11 +172,11 @@ pub(super) fn garbled(why: String) -> Fail {
 pub(super) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// A text, or none.
-pub(super) fn text<'a>(value: &'a (impl ToSql + Sync)) -> Param<'a> {
+pub(super) fn text(value: &(impl ToSql + Sync)) -> Param<'_> {
     (value, Type::TEXT)
 }
 
 /// A number of 64 bits, or none.
-pub(super) fn int8<'a>(value: &'a (impl ToSql + Sync)) -> Param<'a> {
+pub(super) fn int8(value: &(impl ToSql + Sync)) -> Param<'_> {
     (value, Type::INT8)
 }

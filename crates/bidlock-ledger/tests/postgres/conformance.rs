@@ -1,7 +1,6 @@
 //! The suite that every store passes, and the saboteurs that it catches.
 
 use std::sync::Arc;
-use std::thread;
 
 use bidlock_testkit::ledger::LedgerFixture;
 

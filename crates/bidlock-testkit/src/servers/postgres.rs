@@ -26,7 +26,7 @@ pub use bouncer::PgBouncer;
 pub use options::PostgresOptions;
 
 /// No server takes longer to start, and none longer to die.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 /// How often another free port is tried when somebody else took the last one.
 const PORTS_TRIED_MAX: u32 = 20;
 /// The database that every cluster has.

@@ -132,16 +132,12 @@ fn places(hosts: &str) -> Result<Vec<Place>, BadPostgresUrl> {
 }
 
 fn place(text: &str) -> Result<Place, BadPostgresUrl> {
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (host, port) =
-                rest.split_once(']').ok_or_else(|| bad("a [ is not closed", FORM))?;
-            (host.to_owned(), port.strip_prefix(':').unwrap_or(port))
-        }
-        None => {
-            let (host, port) = text.split_once(':').unwrap_or((text, ""));
-            (decoded(host, "host")?, port)
-        }
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (host, port) = rest.split_once(']').ok_or_else(|| bad("a [ is not closed", FORM))?;
+        (host.to_owned(), port.strip_prefix(':').unwrap_or(port))
+    } else {
+        let (host, port) = text.split_once(':').unwrap_or((text, ""));
+        (decoded(host, "host")?, port)
     };
     let port = if port.is_empty() { PORT } else { number(port, "port", 1, u16::MAX)? };
     Ok(Place { host: check_host(&host)?, port })

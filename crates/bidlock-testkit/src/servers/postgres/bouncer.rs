@@ -9,7 +9,7 @@ use super::{PORTS_TRIED_MAX, Postgres, SOON, explained};
 use crate::servers::server::free_port;
 use crate::{Process, block_on, temp_dir, wait_until};
 
-/// A real PgBouncer in transaction mode before a server; gone when dropped.
+/// A real `PgBouncer` in transaction mode before a server; gone when dropped.
 #[derive(Debug)]
 pub struct PgBouncer {
     // Dropped before the folder that it reads.
