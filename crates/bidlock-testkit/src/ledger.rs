@@ -7,6 +7,7 @@
 mod admitting;
 mod archiving;
 mod listing;
+mod lossy;
 mod operating;
 mod pruning;
 mod recording;
@@ -21,6 +22,7 @@ mod starting;
 use std::future::Future;
 use std::pin::Pin;
 
+pub use lossy::{Fate, LossyLedger};
 pub use scene::LedgerFixture;
 use scene::Scene;
 

@@ -1,3 +1,4 @@
+mod again;
 mod attempt;
 mod open;
 mod options;
@@ -134,7 +135,8 @@ impl BidGuard {
 
     async fn try_begin(&self, key: &Key, options: &BidOptions) -> Result<Begin, Error> {
         let verdict = self.ledger.should_bid(key, &options.freshness).await?;
-        if !matches!(verdict, Verdict::Yes | Verdict::InProgress(_)) {
+        let again = self.again(&verdict, options);
+        if again.is_none() && !matches!(verdict, Verdict::Yes | Verdict::InProgress(_)) {
             return Ok(self.not(key, verdict));
         }
         let mut acquire = self.locker.acquire(key).wait(options.wait).ttl(options.ttl);
@@ -146,6 +148,9 @@ impl BidGuard {
         }
         let lease = acquire.await?;
         let mut attempt = self.attempt(lease, options);
+        if let Some(again) = again {
+            return self.send_again(attempt, again, options).await;
+        }
         // The wait may have been long. Whether the posting is decided by now, `reserve` finds out;
         // only one that has grown too old is worth another look before.
         if options.freshness.stale_at(self.locker.platform().clock.wall()).is_some() {
@@ -158,6 +163,10 @@ impl BidGuard {
         match self.reserve(&attempt, options).await? {
             Reservation::Reserved(_) => {}
             Reservation::Not(verdict) => {
+                // What was in progress when the wait began may be in doubt by now.
+                if let Some(again) = self.again(&verdict, options) {
+                    return self.send_again(attempt, again, options).await;
+                }
                 attempt.settle().await;
                 return Ok(self.not(key, verdict));
             }

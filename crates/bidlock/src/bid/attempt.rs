@@ -2,7 +2,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bidlock_core::{Backoff, LossReason};
-use bidlock_ledger::{AttemptId, LedgerError, Outcome, Recorded, Start, StartRequest, State};
+use bidlock_ledger::{
+    AttemptId, AttemptInfo, LedgerError, Outcome, Recorded, Start, StartRequest, State,
+};
 
 use super::{BidGuard, BidOptions, Submission};
 use crate::Error;
@@ -11,6 +13,12 @@ use crate::observe::BidOutcome;
 
 /// How long an outcome is tried to be recorded while the ledger gives no answer.
 const RECORD_FOR: Duration = Duration::from_secs(30);
+
+/// How long an attempt whose answer was lost is read.
+const READ_FOR: Duration = Duration::from_secs(5);
+
+/// Why an attempt that may have started was never sent.
+const NO_ANSWER: &str = "the answer to its start was lost";
 
 /// An attempt on its way, and what is to be done when its caller goes away.
 #[derive(Debug)]
@@ -25,6 +33,8 @@ pub(super) struct Attempt {
 pub(super) enum Phase {
     /// It may be reserved or started, but nothing was sent.
     Reserving,
+    /// It is in doubt, and may be sent again; nothing was sent this time.
+    Resending,
     /// Its submission may be under way.
     Open,
     /// Nothing is left to do.
@@ -40,9 +50,7 @@ impl Attempt {
 
     /// Starts the attempt: yes is answered once, and from then on its outcome is open (L2).
     pub(super) async fn start(&mut self, options: &BidOptions) -> Result<(), Error> {
-        let clock = &self.submission.clock;
-        self.submission.deadline = clock.now() + options.submit_timeout;
-        self.submission.send_by = clock.wall() + options.submit_timeout;
+        self.begin_now(options.submit_timeout);
         let request = StartRequest {
             token: self.submission.token,
             send_by: self.submission.send_by,
@@ -69,18 +77,49 @@ impl Attempt {
         }
     }
 
+    /// Counts the send-by from now.
+    pub(super) fn begin_now(&mut self, submit_timeout: Duration) {
+        let clock = &self.submission.clock;
+        self.submission.deadline = clock.now() + submit_timeout;
+        self.submission.send_by = clock.wall() + submit_timeout;
+    }
+
     /// Finds out about a start whose answer was lost: only this very call may, and what it cannot
-    /// find out counts as started and is not sent.
+    /// find out is not sent. That nothing was sent it knows for certain, so it closes the attempt
+    /// by its own word, before the start takes effect or after it (L4).
     async fn read_back(&mut self, failed: LedgerError) -> Result<Start, Error> {
-        let id = self.submission.attempt;
-        match self.guard.ledger.attempt(&id).await {
+        match self.read_again().await {
             Ok(Some(info)) if info.state == State::Started => Ok(Start::Yes(info)),
-            Ok(Some(info)) => Ok(Start::No(info)),
-            Ok(None) | Err(_) => {
-                // Neither abandoned nor sent: it reads as unknown from its send-by on.
-                self.phase = Phase::Over;
+            Ok(Some(info)) if info.state == State::Reserved => {
+                // The start may still be on its way: it must not apply any more.
+                self.abandon(NO_ANSWER).await;
                 Err(failed.into())
             }
+            Ok(Some(info)) => Ok(Start::No(info)),
+            Ok(None) | Err(_) => {
+                // When that cannot be kept either, it reads as unknown from its send-by on.
+                self.record_in_background(Outcome::NotSent { reason: Some(NO_ANSWER.to_owned()) });
+                Err(failed.into())
+            }
+        }
+    }
+
+    /// Reads the attempt, again while the ledger gives no answer: for 5 s at most, and never
+    /// past the send-by.
+    pub(super) async fn read_again(&self) -> Result<Option<AttemptInfo>, LedgerError> {
+        let platform = self.guard.locker.platform();
+        let give_up = (platform.clock.now() + READ_FOR).min(self.submission.deadline);
+        let mut backoff = Backoff::store();
+        loop {
+            let failed = match self.guard.ledger.attempt(&self.submission.attempt).await {
+                Ok(found) => return Ok(found),
+                Err(failed) => failed,
+            };
+            let again = platform.clock.now() + backoff.pause(&*platform.rng);
+            if !failed.is_retryable() || again >= give_up {
+                return Err(failed);
+            }
+            platform.clock.sleep_until(again).await;
         }
     }
 

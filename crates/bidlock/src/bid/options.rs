@@ -16,6 +16,7 @@ pub struct BidOptions {
     pub(super) submit_timeout: Duration,
     pub(super) freshness: Freshness,
     pub(super) payload: Option<Fingerprint>,
+    pub(super) honours_keys: Option<Duration>,
 }
 
 impl Default for BidOptions {
@@ -28,6 +29,7 @@ impl Default for BidOptions {
             submit_timeout: Self::SUBMIT_TIMEOUT,
             freshness: Freshness::default(),
             payload: None,
+            honours_keys: None,
         }
     }
 }
@@ -75,6 +77,17 @@ impl BidOptions {
     /// Keeps a fingerprint of what is sent.
     pub const fn payload(mut self, payload: Fingerprint) -> Self {
         self.payload = Some(payload);
+        self
+    }
+
+    /// Declares that the marketplace takes the attempt's id for an idempotency key: it places a
+    /// bid once, however often it comes with that key, for `retention` after it came first.
+    ///
+    /// A posting in doubt is then sent again, under the id of the attempt in doubt, once its
+    /// send-by has passed; [`BidOptions::payload`] has to be the one of that attempt. Declared of
+    /// a marketplace that does not do so, this places bids twice.
+    pub const fn honours_keys(mut self, retention: Duration) -> Self {
+        self.honours_keys = Some(retention);
         self
     }
 }
