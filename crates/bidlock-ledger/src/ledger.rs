@@ -114,8 +114,8 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError::Invalid`] when a value is out of bounds or the attempt id was used before;
-    /// [`Refusal::Restored`](bidlock_core::Refusal::Restored) when the ledger has forgotten what was started (L12);
-    /// else the store gave no answer: repeat the call, or do not bid.
+    /// a [`LedgerError::Refused`] as a restored copy when the ledger has forgotten what was
+    /// started (L12); else the store gave no answer: repeat the call, or do not bid.
     ///
     /// # Cancel safety
     /// The attempt may be made after the future was dropped. It then stays reserved until a

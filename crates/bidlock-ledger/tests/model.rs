@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bidlock_core::{Clock as _, FencingToken, Key, ProcessMark};
 use bidlock_ledger::{
-    AttemptId, Freshness, Ledger, LedgerError, OperatorNote, Outcome, Recorded, Reservation,
-    ReserveRequest, Resolution, ResolveRequest, Start, StartRequest, State, Verdict,
+    AttemptId, Fingerprint, Freshness, Ledger, LedgerError, OperatorNote, Outcome, Recorded,
+    ResendRequest, Reservation, ReserveRequest, Resolution, ResolveRequest, Start, StartRequest,
+    State, Verdict,
 };
 use bidlock_testkit::{TestPlatform, block_on, test_platform};
 use proptest::prelude::*;
@@ -18,11 +19,14 @@ const IDS: usize = 8;
 const LATEST: usize = 100;
 const SEND_WITHIN: u64 = 60;
 const LAG: u64 = 10;
+/// For how long after its first start an attempt may be sent again.
+const RETENTION: u64 = 200;
 
 #[derive(Debug, Clone)]
 enum Act {
     Reserve { posting: usize, id: usize, token: u64 },
     Start { id: usize, token: u64 },
+    Resend { id: usize, token: u64 },
     Record { id: usize, next: State, guess: bool },
     Resolve { posting: usize, named: Option<usize>, next: State, gone: bool },
     Withdraw { posting: usize },
@@ -31,7 +35,7 @@ enum Act {
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
-    let (posting, token) = (0..POSTINGS, 1..6_u64);
+    let (posting, token) = (0..POSTINGS, 1..9_u64);
     // Mostly what is under way, sometimes anything.
     let id = prop_oneof![1 => 0..IDS, 4 => LATEST..LATEST + POSTINGS];
     let said =
@@ -40,7 +44,8 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
         4 => (posting.clone(), 0..IDS, token.clone())
             .prop_map(|(posting, id, token)| Act::Reserve { posting, id, token }),
-        4 => (id.clone(), token).prop_map(|(id, token)| Act::Start { id, token }),
+        4 => (id.clone(), token.clone()).prop_map(|(id, token)| Act::Start { id, token }),
+        4 => (id.clone(), token).prop_map(|(id, token)| Act::Resend { id, token }),
         4 => (id.clone(), said, any::<bool>())
             .prop_map(|(id, next, guess)| Act::Record { id, next, guess }),
         3 => (posting.clone(), prop::option::of(id), found, any::<bool>()).prop_map(
@@ -60,7 +65,10 @@ struct Modelled {
     posting: usize,
     state: State,
     seen: u64,
+    started: u64,
     send_by: u64,
+    /// Whether it was ever sent again.
+    resent: bool,
     reopened: bool,
     /// Whether it is unknown by the submitter's own word.
     stated: bool,
@@ -90,6 +98,7 @@ impl Model {
         };
         match act.clone() {
             Act::Start { id, token } => Act::Start { id: pin(id), token },
+            Act::Resend { id, token } => Act::Resend { id: pin(id), token },
             Act::Record { id, next, guess } => Act::Record { id: pin(id), next, guess },
             Act::Resolve { posting, named, next, gone } => {
                 Act::Resolve { posting, named: named.map(pin), next, gone }
@@ -149,26 +158,58 @@ impl Model {
         if used {
             return "invalid";
         }
-        let (state, send_by, reopened, stated) = (State::Reserved, 0, false, false);
-        self.attempts.push(Modelled { id, posting, state, seen: token, send_by, reopened, stated });
+        self.attempts.push(Modelled {
+            id,
+            posting,
+            state: State::Reserved,
+            seen: token,
+            started: 0,
+            send_by: 0,
+            resent: false,
+            reopened: false,
+            stated: false,
+        });
         "reserved"
     }
 
     fn start(&mut self, id: usize, token: u64) -> &'static str {
-        let send_by = self.now + SEND_WITHIN;
+        let (now, send_by) = (self.now, self.now + SEND_WITHIN);
         match self.find(id) {
             None => "not_found",
             Some(attempt) if attempt.state == State::Reserved && attempt.seen <= token => {
-                (attempt.state, attempt.seen, attempt.send_by) = (State::Started, token, send_by);
+                (attempt.state, attempt.seen) = (State::Started, token);
+                (attempt.started, attempt.send_by) = (now, send_by);
                 "yes"
             }
             Some(_) => "no",
         }
     }
 
+    /// L11
+    fn resend(&mut self, id: usize, token: u64) -> &'static str {
+        let (now, send_by) = (self.now, self.now + SEND_WITHIN);
+        let Some(attempt) = self.find(id) else { return "not_found" };
+        let in_doubt = matches!(attempt.state, State::Started | State::Unknown);
+        if !in_doubt
+            || attempt.send_by > now
+            || attempt.seen >= token
+            || send_by > attempt.started + RETENTION
+        {
+            return "no";
+        }
+        (attempt.state, attempt.stated, attempt.resent) = (State::Unknown, false, true);
+        (attempt.seen, attempt.send_by) = (token, send_by);
+        "yes"
+    }
+
     fn record(&mut self, id: usize, next: State, guess: bool) -> &'static str {
         let Some(attempt) = self.find(id) else { return "not_found" };
         match (attempt.state, next) {
+            // One of two sendings.
+            (State::Unknown, State::Abandoned) if attempt.resent => {
+                let repeated = std::mem::replace(&mut attempt.stated, true);
+                if repeated { "already" } else { "written" }
+            }
             (State::Reserved, State::Abandoned)
             | (State::Started, _)
             | (State::Unknown, State::Placed | State::Refused | State::Abandoned) => {
@@ -243,6 +284,7 @@ impl Model {
         match *act {
             Act::Reserve { posting, id, token } => self.reserve(posting, id, token),
             Act::Start { id, token } => self.start(id, token),
+            Act::Resend { id, token } => self.resend(id, token),
             Act::Record { id, next, guess } => self.record(id, next, guess),
             Act::Resolve { posting, named, next, gone } => self.resolve(posting, named, next, gone),
             Act::Withdraw { posting } => self
@@ -295,8 +337,23 @@ impl Real {
             Act::Start { id, token } => {
                 let send_by = self.machine.clock.wall() + Duration::from_secs(SEND_WITHIN);
                 let token = FencingToken::new(token);
-                let request = StartRequest { token, send_by, payload: None };
+                let payload = Some(Fingerprint::of(b"offer"));
+                let request = StartRequest { token, send_by, payload };
                 label(self.ledger.start(&self.ids[id], &request).await, |start| match start {
+                    Start::Yes(_) => "yes",
+                    Start::No(_) => "no",
+                })
+            }
+            Act::Resend { id, token } => {
+                let request = ResendRequest {
+                    token: FencingToken::new(token),
+                    send_by: self.machine.clock.wall() + Duration::from_secs(SEND_WITHIN),
+                    payload: Fingerprint::of(b"offer"),
+                    retention: Duration::from_secs(RETENTION),
+                    holder: "another holder".to_owned(),
+                    process: ProcessMark::new("elsewhere"),
+                };
+                label(self.ledger.resend(&self.ids[id], &request).await, |start| match start {
                     Start::Yes(_) => "yes",
                     Start::No(_) => "no",
                 })

@@ -5,7 +5,8 @@ use rusqlite::Connection;
 use super::*;
 
 const ROW: &str = "id, marketplace, posting, state, event, token, token_seen, holder, process,
-     seen_at_us, reserved_at_us, started_at_us, send_by_us, decided_at_us, reference, payload, reason";
+     seen_at_us, reserved_at_us, started_at_us, send_by_us, decided_at_us, reference, payload,
+     reason";
 
 /// An attempt in each state, as bidlock of version 1 has written it.
 fn of_version_1(bench: &Bench) {
