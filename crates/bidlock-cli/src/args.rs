@@ -3,6 +3,7 @@
 mod commands;
 pub(crate) mod duration;
 mod keyed;
+mod ledger;
 mod operator;
 mod reconcile;
 mod store;
@@ -17,6 +18,7 @@ pub(crate) use commands::{
     AcquireArgs, BidArgs, BidsArgs, Command, LeaseArgs, LockArgs, LocksArgs, RenewArgs, StateName,
     Target, Wait,
 };
+pub(crate) use ledger::{AcceptArgs, ExportArgs, ImportArgs, LedgerArgs, LedgerCommand, PruneArgs};
 pub(crate) use operator::{
     AuditArgs, ReopenArgs, ResolveArgs, RevokeArgs, WithdrawArgs, visibility_lag,
 };

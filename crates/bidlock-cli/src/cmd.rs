@@ -8,6 +8,7 @@ mod context;
 mod doctor;
 mod health;
 mod lease;
+mod ledger;
 mod lock;
 mod locks;
 mod manual;
@@ -31,7 +32,7 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<u8, Failure> {
     match cli.command {
         Command::Completions { shell } => return manual::completions(shell, output),
         Command::Man { out } => return manual::man(out.as_deref(), output),
-        Command::Help { topic } => return manual::help(topic.as_deref(), output),
+        Command::Help { topic } => return manual::help(&topic, output),
         _ => {}
     }
     let context = Context::new(&cli.global, output.clone())?;
@@ -48,6 +49,7 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<u8, Failure> {
         Command::Reopen(args) => on_runtime(operator::reopen(args, &context)),
         Command::Audit(args) => on_runtime(operator::audit(args, &context)),
         Command::Reconcile(args) => on_runtime(reconcile::run(args, &context)),
+        Command::Ledger(args) => on_runtime(ledger::run(args, &context)),
         Command::Revoke(args) => on_runtime(revoke::run(args, &context)),
         Command::Health => on_runtime(health::run(&context)),
         Command::Doctor(args) => on_runtime(doctor::run(args, &context)),

@@ -139,6 +139,8 @@ pub(crate) struct Config {
     pub(crate) local_ledger: Setting<bool>,
     /// How long after its send-by a bid may still come to show, where no flag says it.
     pub(crate) visibility_lag: Duration,
+    /// Where the last bids are remembered, beside the ledger (L12); none without a home.
+    pub(crate) marks: Option<PathBuf>,
     /// What people should know about how these were found.
     pub(crate) notes: Vec<String>,
     /// The file that is used because nothing names a lock store.
@@ -170,7 +172,8 @@ impl Config {
             StoreUrl::Sqlite(path) if lock.origin == Origin::Default => Some(path.clone()),
             _ => None,
         };
-        Ok(Self { lock, ledger, prefix, local_ledger, visibility_lag, notes, default_file })
+        let marks = sources.state_file().ok().map(|file| file.with_file_name("marks"));
+        Ok(Self { lock, ledger, prefix, local_ledger, visibility_lag, marks, notes, default_file })
     }
 
     /// Refuses a lock store that several machines share beside a ledger that they do not: two

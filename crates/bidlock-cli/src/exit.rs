@@ -207,6 +207,11 @@ impl From<LedgerError> for Failure {
             LedgerError::NotFound { .. } => {
                 (code::USAGE, "not_found", "`bidlock bids` lists what is there")
             }
+            LedgerError::Differs { .. } => (
+                code::CONFIG,
+                "differs",
+                "nothing was changed; look at both ledgers with `bidlock bids`",
+            ),
             LedgerError::NotAllowed { state, .. } if state.is_decided() => {
                 (code::DECIDED, "not_allowed", "nothing was changed; see `bidlock bids`")
             }

@@ -6,6 +6,7 @@ use bidlock::limits;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
 use super::duration;
+use super::ledger::{LEDGER_HELP, LedgerArgs};
 use super::operator::{AuditArgs, RESOLVE_HELP, ReopenArgs, ResolveArgs, RevokeArgs, WithdrawArgs};
 use super::reconcile::{RECONCILE_HELP, ReconcileArgs};
 use super::store::{self, BenchArgs, CleanupArgs, DoctorArgs};
@@ -47,6 +48,13 @@ pub(crate) enum Command {
     Revoke(RevokeArgs),
     /// Show who overruled what, and why
     Audit(AuditArgs),
+    /// Look after the ledger as a whole: its schema, copies of it, what it forgets
+    #[command(
+        after_help = LEDGER_HELP,
+        disable_help_subcommand = true,
+        arg_required_else_help = true
+    )]
+    Ledger(LedgerArgs),
     /// Check that the stores answer
     Health,
     /// Look at the lock store for what could harm locks, and say how to mend it
@@ -72,7 +80,8 @@ pub(crate) enum Command {
     /// Explain a command, or `exit-codes`
     Help {
         /// A command, or `exit-codes`
-        topic: Option<String>,
+        #[arg(num_args = 0..=2)]
+        topic: Vec<String>,
     },
 }
 
@@ -365,6 +374,9 @@ pub(crate) struct BidsArgs {
         value_parser = clap::value_parser!(u32).range(1..=100_000)
     )]
     pub(crate) limit: u32,
+    /// All of them
+    #[arg(long, conflicts_with = "limit")]
+    pub(crate) all: bool,
 }
 
 fn parse_wait(text: &str) -> Result<Wait, String> {

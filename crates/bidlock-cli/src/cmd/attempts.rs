@@ -12,8 +12,7 @@ pub(crate) async fn run(args: BidsArgs, context: &Context) -> Result<u8, Failure
     context.say_default();
     let ledger = context.ledger().await?;
     if !args.history {
-        let attempts = all(&ledger, &args).await?;
-        show(&attempts, context)?;
+        list(&ledger, &args, context).await?;
     }
     if let (Some(marketplace), Some(posting)) = (&args.marketplace, &args.posting) {
         // Programs get one kind of line at a time.
@@ -25,28 +24,31 @@ pub(crate) async fn run(args: BidsArgs, context: &Context) -> Result<u8, Failure
     Ok(0)
 }
 
-/// Reads pages until there are enough.
-async fn all(ledger: &Ledger, args: &BidsArgs) -> Result<Vec<AttemptInfo>, Failure> {
-    let mut attempts: Vec<AttemptInfo> = Vec::new();
-    loop {
-        let missing = args.limit.saturating_sub(u32::try_from(attempts.len()).unwrap_or(u32::MAX));
-        if missing == 0 {
-            return Ok(attempts);
-        }
-        let query = BidQuery {
-            marketplace: args.marketplace.clone(),
-            posting: args.posting.clone(),
-            state: args.state.map(state),
-            after: attempts.last().map(|attempt| attempt.id),
-            limit: missing.min(limits::PAGE_MAX),
-        };
+/// Shows page by page, and has no more than one in memory.
+async fn list(ledger: &Ledger, args: &BidsArgs, context: &Context) -> Result<(), Failure> {
+    let mut left = if args.all { u64::MAX } else { u64::from(args.limit) };
+    let mut query = BidQuery {
+        marketplace: args.marketplace.clone(),
+        posting: args.posting.clone(),
+        state: args.state.map(state),
+        after: None,
+        limit: limits::PAGE_MAX,
+    };
+    while left > 0 {
+        query.limit = u32::try_from(left).unwrap_or(u32::MAX).min(limits::PAGE_MAX);
         let page = ledger.bids(&query).await?;
-        let full = page.len() == query.limit as usize;
-        attempts.extend(page);
-        if !full {
-            return Ok(attempts);
+        if !page.is_empty() {
+            show(&page, context)?;
+        } else if query.after.is_none() && !context.output.json {
+            context.output.say("no attempts");
         }
+        if page.len() < query.limit as usize {
+            break;
+        }
+        left -= page.len() as u64;
+        query.after = page.last().map(|attempt| attempt.id);
     }
+    Ok(())
 }
 
 const fn state(name: StateName) -> State {
@@ -73,11 +75,7 @@ fn show(attempts: &[AttemptInfo], context: &Context) -> Result<(), Failure> {
     } else {
         for_programs(attempts)
     };
-    if attempts.is_empty() {
-        context.output.say("no attempts");
-    } else {
-        context.output.table(&table)?;
-    }
+    context.output.table(&table)?;
     Ok(())
 }
 

@@ -51,9 +51,13 @@ impl Context {
         Locker::builder().prefix(self.config.prefix.value.clone()).platform(self.platform.clone())
     }
 
-    /// Opens the ledger.
+    /// Opens the ledger, and remembers what is started in it for the processes to come (L12).
     pub(crate) async fn ledger(&self) -> Result<Ledger, Failure> {
-        Ok(open_ledger(self.config.ledger.built()?, &self.platform).await?)
+        let ledger = open_ledger(self.config.ledger.built()?, &self.platform).await?;
+        Ok(match &self.config.marks {
+            Some(folder) => ledger.remembering(folder),
+            None => ledger,
+        })
     }
 
     /// The key that a posting or a name means.

@@ -40,22 +40,27 @@ fn page(command: Command) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Explains a command, or the exit codes.
-pub(crate) fn help(topic: Option<&str>, output: &Output) -> Result<u8, Failure> {
+/// Explains a command, one of its own commands, or the exit codes.
+pub(crate) fn help(topic: &[String], output: &Output) -> Result<u8, Failure> {
     let mut definition = Cli::command();
     definition.build();
-    let text = match topic {
-        None => definition.render_long_help().to_string(),
-        Some("exit-codes") => format!("{EXIT_CODES}\n"),
-        Some(name) => {
-            let names: Vec<_> = definition.get_subcommands().map(Command::get_name).collect();
-            let hint = format!("there are exit-codes, {}", names.join(", "));
-            let command = definition.find_subcommand_mut(name).ok_or_else(|| {
-                Failure::new(code::USAGE, "usage", format!("no help on {name:?}")).hint(hint)
-            })?;
-            command.render_long_help().to_string()
-        }
-    };
-    output.data(&text)?;
+    if topic == ["exit-codes"] {
+        output.data(&format!("{EXIT_CODES}\n"))?;
+        return Ok(0);
+    }
+    let mut command = &mut definition;
+    for name in topic {
+        let names: Vec<_> = command.get_subcommands().map(Command::get_name).collect();
+        let (names, of) = (names.join(", "), command.get_name().to_owned());
+        command = command.find_subcommand_mut(name).ok_or_else(|| {
+            let hint = match (of.as_str(), names.as_str()) {
+                ("bidlock", _) => format!("there are exit-codes, {names}"),
+                (_, "") => format!("{of} has no commands of its own"),
+                _ => format!("{of} has {names}"),
+            };
+            Failure::new(code::USAGE, "usage", format!("no help on {name:?}")).hint(hint)
+        })?;
+    }
+    output.data(&command.render_long_help().to_string())?;
     Ok(0)
 }

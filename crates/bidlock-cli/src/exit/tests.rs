@@ -108,6 +108,9 @@ fn every_error_of_the_ledger_has_its_code() {
     let (op, subject, endpoint) = at();
     let error = LedgerError::NotFound { op, subject, endpoint };
     assert_eq!(ledger(error), (2, "not_found", false));
+    let ((op, subject, endpoint), why) = (at(), "another step".to_owned());
+    let error = LedgerError::Differs { op, subject, endpoint, why };
+    assert_eq!(ledger(error), (78, "differs", false));
     let value = Key::new("", "j").unwrap_err();
     assert_eq!(ledger(LedgerError::Invalid(value)), (2, "invalid", false));
     for (state, code) in [

@@ -12,6 +12,7 @@ mod crash;
 mod faults;
 mod hundred;
 mod init;
+mod ledger;
 mod main_job;
 mod operator;
 mod reconcile;
