@@ -370,3 +370,53 @@ fn what_is_asked_before_a_bid_and_by_pages_never_reads_a_whole_table() {
         assert!(!steps.iter().any(whole), "{sql}: {steps:?}");
     }
 }
+
+#[test]
+fn among_200_000_postings_a_bid_is_still_one_look_up() {
+    const POSTINGS: u32 = 200_000;
+    let bench = Bench::new();
+    let ledger = bench.open();
+    let db = bench.raw();
+    let now = bench.platform.clock.wall().as_micros();
+    // All but the last ten are over.
+    db.execute_batch(&format!(
+        "BEGIN; {IMPORT}
+         INSERT INTO ledger_attempts ({ROW})
+         WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {POSTINGS})
+         SELECT printf('%08x-0000-4000-8000-000000000000', n), 'upwork', 'job' || n,
+             iif(n > {POSTINGS} - 10, 'reserved', 'abandoned'), 'reserved', 5, 5,
+             'host:1:a1b2c3d4', 'p', NULL, {now}, NULL, NULL, NULL, NULL, NULL, NULL FROM n;
+         DELETE FROM ledger_pass;
+         COMMIT;
+         ANALYZE;"
+    ))
+    .unwrap();
+    let plan = |sql: &str| -> Vec<String> {
+        let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let steps = statement.raw_query().mapped(|row| row.get("detail"));
+        steps.collect::<rusqlite::Result<_>>().unwrap()
+    };
+    for (sql, index) in [
+        (read::open_sql(), "ledger_attempts_open (marketplace=? AND posting=?)"),
+        (read::latest_sql(), "ledger_attempts_seen (marketplace=? AND posting=?)"),
+        (super::super::archive::HORIZON.to_owned(), "PRIMARY KEY (rowid=?)"),
+    ] {
+        let steps = plan(&sql);
+        assert!(steps.len() == 1 && steps[0].contains(index), "{sql}: {steps:?}");
+    }
+    // What is asked and done stays right, whatever the planner thinks.
+    let verdict = |posting: &str| {
+        let fresh =
+            crate::Freshness { seen_at: Some(bench.platform.clock.wall()), ..Default::default() };
+        wait(ledger.should_bid(&key(posting), &fresh)).unwrap()
+    };
+    assert_eq!(verdict("job1"), Verdict::Yes);
+    assert!(matches!(verdict(&format!("job{POSTINGS}")), Verdict::InProgress(_)));
+    let counts = wait(ledger.counts()).unwrap();
+    assert!(counts.contains(&(State::Reserved, 10)), "{counts:?}");
+    assert!(counts.contains(&(State::Abandoned, u64::from(POSTINGS) - 10)), "{counts:?}");
+    let page = wait(ledger.bids(&BidQuery::default())).unwrap();
+    assert_eq!(page.len(), 100);
+    let pruned = wait(ledger.prune(bench.platform.clock.wall(), 1_000)).unwrap();
+    assert_eq!((pruned.attempts, pruned.more), (1_000, true));
+}
