@@ -112,7 +112,7 @@ impl Dossier {
         let refused = |why: &str| Err(InvalidValue::new("dossier", &self.posting_encoded, why));
         let prefix = Prefix::default();
         let text = format!("{}:{}:{}", prefix.as_str(), self.marketplace, self.posting_encoded);
-        Key::parse(&prefix, &text)?;
+        let posting = Key::parse(&prefix, &text)?.posting();
         let Some((last, earlier)) = self.attempts.split_last() else {
             return refused("it has no attempt");
         };
@@ -128,7 +128,7 @@ impl Dossier {
         }
         for KeptAttempt { info, .. } in &self.attempts {
             let of = (&info.marketplace, &info.posting_encoded);
-            if of != (&self.marketplace, &self.posting_encoded) {
+            if of != (&self.marketplace, &self.posting_encoded) || info.posting != posting {
                 return refused("an attempt belongs to another posting");
             }
             if !self.history.iter().any(|entry| entry.attempt == info.id) {

@@ -85,7 +85,8 @@ impl BidOptions {
     ///
     /// A posting in doubt is then sent again, under the id of the attempt in doubt, once its
     /// send-by has passed; [`BidOptions::payload`] has to be the one of that attempt. Declared of
-    /// a marketplace that does not do so, this places bids twice.
+    /// a marketplace that does not do so, this places bids twice. A submission that was sent
+    /// again and says «not sent» leaves the posting in doubt: it speaks for one of two.
     pub const fn honours_keys(mut self, retention: Duration) -> Self {
         self.honours_keys = Some(retention);
         self
