@@ -1,7 +1,9 @@
 //! The project's own tasks: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask tools`,
-//! `cargo xtask soak [NAME]`, `cargo xtask bench [--quick] [NAME …]`.
+//! `cargo xtask soak [NAME]`, `cargo xtask bench [--quick] [NAME …]`,
+//! `cargo xtask chaos [--seed N] [--minutes M] [--scenario NAME] [--json]`.
 
 mod bench;
+mod chaos;
 mod checks;
 mod examples;
 mod metadata;
@@ -23,7 +25,8 @@ usage: cargo xtask TASK
   tidy         house rules that neither compiler nor linter knows
   tools        installs what the tests need and the machine lacks
   soak [NAME]  the tests that run scaled down in `test`, at full size
-  bench […]    what docs/performance.md shows; --quick, or the names of some";
+  bench […]    what docs/performance.md shows; --quick, or the names of some
+  chaos […]    a fleet of bidders under faults; --seed N, --minutes M, --scenario NAME, --json";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::task(),
         ["tools"] => tools::task(),
         ["bench", ref options @ ..] => bench::task(options),
+        ["chaos", ref options @ ..] => chaos::task(options),
         ["soak"] => soak::task(None),
         ["soak", name] => soak::task(Some(name)),
         _ => {

@@ -56,7 +56,7 @@ mod world;
 pub use clock::ManualClock;
 pub use executor::{HeldSpawn, ThreadSpawn, block_on};
 pub use lossy::{Faults, Lossy};
-pub use marketplace::{Behaviour, Cut, MarketAnswer, Marketplace};
+pub use marketplace::{Behaviour, Cut, MarketAnswer, Marketplace, Visit};
 pub use process::{Process, temp_dir, wait_until};
 pub use processes::ManualProcesses;
 pub use rng::SeededRng;

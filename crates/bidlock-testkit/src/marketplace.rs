@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::process::now;
 use crate::{Submission, SubmissionLog};
 
 /// When a connection breaks.
@@ -27,11 +28,33 @@ pub struct Behaviour {
     pub refuses: bool,
     /// Breaks the connection instead of an answer.
     pub cuts: Option<Cut>,
+    /// Answers so long after it has taken or refused a bid.
+    pub answers_after: Duration,
+    /// Shows a bid to those who ask for it so long after it was taken.
+    pub shows_after: Duration,
     /// Answers a bid with a known attempt id as it did the first time, and does not count it.
     pub honours_keys: bool,
     /// Does not show bids to those who ask for them.
     pub hides: bool,
 }
+
+/// One bid that came to a marketplace, whatever became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Visit {
+    /// What was bid on, and by which attempt.
+    pub submission: Submission,
+    /// When the whole request was there.
+    pub arrived: Instant,
+    /// How it was treated.
+    pub behaviour: Behaviour,
+    /// The reference, when it was taken.
+    pub taken: Option<String>,
+    /// Whether it was answered as one that was known before.
+    pub repeated: bool,
+}
+
+/// Decides how a bid is treated that comes as the so-many-th of its posting, counted from zero.
+type Judge = dyn Fn(&Submission, usize) -> Behaviour + Send + Sync;
 
 /// A marketplace that takes bids over HTTP/1.1 on this machine, and counts them.
 ///
@@ -62,11 +85,22 @@ struct Desk {
     log: SubmissionLog,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Book {
     behaviour: Behaviour,
+    judge: Option<Box<Judge>>,
     bids: Vec<Submission>,
-    references: HashMap<String, String>,
+    /// The reference of each attempt, and from when on it is shown.
+    references: HashMap<String, (String, Instant)>,
+    visits: Vec<Visit>,
+    /// How many bids came for each posting.
+    came: HashMap<String, usize>,
+}
+
+impl std::fmt::Debug for Book {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Book").field("behaviour", &self.behaviour).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -114,6 +148,17 @@ impl Marketplace {
     pub fn behave(&self, behaviour: Behaviour) {
         self.desk.book().behaviour = behaviour;
         self.desk.changed.notify_all();
+    }
+
+    /// Treats each bid as `judge` says, whatever was said before.
+    pub fn judge(&self, judge: impl Fn(&Submission, usize) -> Behaviour + Send + Sync + 'static) {
+        self.desk.book().judge = Some(Box::new(judge));
+    }
+
+    /// Hands out all bids that came since the last call, also those that were not taken.
+    #[must_use]
+    pub fn take_visits(&self) -> Vec<Visit> {
+        std::mem::take(&mut self.desk.book().visits)
     }
 
     /// All bids that were taken, in order.
@@ -193,42 +238,84 @@ impl Desk {
 
     /// Takes a bid, or not; `None` when the connection shall break.
     fn take(&self, bid: Request) -> io::Result<Option<(&'static str, String)>> {
-        let mut book = self.wait();
-        let behaviour = book.behaviour.clone();
-        if behaviour.cuts == Some(Cut::Before) {
-            return Ok(None);
-        }
-        let known = book.references.get(&bid.attempt).filter(|_| behaviour.honours_keys);
-        if let Some(reference) = known {
-            return Ok(Some(("200 OK", reference.clone())));
-        }
-        if behaviour.refuses {
-            return Ok(Some(("422 Unprocessable Content", "the posting is closed".to_owned())));
-        }
+        let arrived = now();
         let submission = Submission { posting: bid.posting, attempt: bid.attempt };
-        self.log.append(&submission)?;
-        let reference = format!("bid-{}", book.bids.len() + 1);
-        book.references.insert(submission.attempt.clone(), reference.clone());
-        book.bids.push(submission);
-        Ok((behaviour.cuts != Some(Cut::After)).then_some(("201 Created", reference)))
+        let (mut book, behaviour) = self.wait(&submission);
+        let answers_after = behaviour.answers_after;
+        let mut visit = Visit { submission, arrived, behaviour, taken: None, repeated: false };
+        let answer = book.decide(&mut visit, &self.log)?;
+        book.visits.push(visit);
+        drop(self.pause(book, answers_after));
+        Ok(answer)
     }
 
-    /// Takes its time; closing, or other behaviour, ends that.
-    fn wait(&self) -> MutexGuard<'_, Book> {
-        let book = self.book();
+    /// Takes its time; closing, or other behaviour, ends that. Returns how the bid is treated.
+    fn wait(&self, bid: &Submission) -> (MutexGuard<'_, Book>, Behaviour) {
+        let mut book = self.book();
+        if let Some(judged) = book.judge(bid) {
+            let slow = judged.slow;
+            return (self.pause(book, slow), judged);
+        }
         let asked = book.behaviour.clone();
         let open =
             |book: &mut Book| book.behaviour == asked && !self.closed.load(Ordering::Acquire);
         let waited = self.changed.wait_timeout_while(book, asked.slow, open);
+        let book = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let behaviour = book.behaviour.clone();
+        (book, behaviour)
+    }
+
+    /// Lets time pass, in which others use the book; closing ends that.
+    fn pause<'a>(&'a self, book: MutexGuard<'a, Book>, time: Duration) -> MutexGuard<'a, Book> {
+        let open = |_: &mut Book| !self.closed.load(Ordering::Acquire);
+        let waited = self.changed.wait_timeout_while(book, time, open);
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn look_up(&self, request: &Request) -> (&'static str, String) {
         let book = self.book();
-        match book.references.get(&request.attempt).filter(|_| !book.behaviour.hides) {
-            Some(reference) => ("200 OK", reference.clone()),
+        let shown = |(_, from): &&(String, Instant)| !book.behaviour.hides && *from <= now();
+        match book.references.get(&request.attempt).filter(shown) {
+            Some((reference, _)) => ("200 OK", reference.clone()),
             None => ("404 Not Found", String::new()),
         }
+    }
+}
+
+impl Book {
+    /// How a bid is treated by the judge, where there is one.
+    fn judge(&mut self, bid: &Submission) -> Option<Behaviour> {
+        let judge = self.judge.as_ref()?;
+        let before = self.came.entry(bid.posting.clone()).or_default();
+        *before += 1;
+        Some(judge(bid, *before - 1))
+    }
+
+    /// Takes a bid as it is to be treated; `None` when the connection shall break.
+    fn decide(
+        &mut self,
+        visit: &mut Visit,
+        log: &SubmissionLog,
+    ) -> io::Result<Option<(&'static str, String)>> {
+        let (bid, behaviour) = (&visit.submission, &visit.behaviour);
+        if behaviour.cuts == Some(Cut::Before) {
+            return Ok(None);
+        }
+        let known = self.references.get(&bid.attempt).filter(|_| behaviour.honours_keys);
+        if let Some((reference, _)) = known {
+            visit.repeated = true;
+            return Ok(Some(("200 OK", reference.clone())));
+        }
+        if behaviour.refuses {
+            return Ok(Some(("422 Unprocessable Content", "the posting is closed".to_owned())));
+        }
+        log.append(bid)?;
+        let reference = format!("bid-{}", self.bids.len() + 1);
+        let shown_from = now() + behaviour.shows_after;
+        self.references.insert(bid.attempt.clone(), (reference.clone(), shown_from));
+        self.bids.push(bid.clone());
+        visit.taken = Some(reference.clone());
+        Ok((behaviour.cuts != Some(Cut::After)).then_some(("201 Created", reference)))
     }
 }
 

@@ -17,6 +17,7 @@ const SIBLINGS: &[(&str, &[&str])] = &[
     ),
     ("bidlock-cli", &["bidlock"]),
     ("bidlock-bench", &["bidlock", "bidlock-redis", "bidlock-sqlite"]),
+    ("bidlock-chaos", &["bidlock", "bidlock-core", "bidlock-redis", "bidlock-testkit"]),
     ("xtask", &[]),
 ];
 
@@ -25,11 +26,14 @@ const OPTIONAL: &[(&str, &str)] = &[("bidlock-testkit", "bidlock-ledger")];
 
 /// Outside crates that only these may import other than for their own tests.
 const RESERVED: &[(&str, &[&str])] = &[
-    ("anyhow", &["bidlock-bench", "bidlock-cli", "xtask"]),
+    ("anyhow", &["bidlock-bench", "bidlock-chaos", "bidlock-cli", "xtask"]),
     ("clap", &["bidlock-cli"]),
-    ("redis", &["bidlock-bench", "bidlock-testkit"]),
-    ("rusqlite", &["bidlock-bench", "bidlock-sqlite", "bidlock-ledger"]),
-    ("tokio-postgres", &["bidlock-bench", "bidlock-ledger", "bidlock-testkit"]),
+    ("redis", &["bidlock-bench", "bidlock-chaos", "bidlock-testkit"]),
+    ("rusqlite", &["bidlock-bench", "bidlock-chaos", "bidlock-sqlite", "bidlock-ledger"]),
+    (
+        "tokio-postgres",
+        &["bidlock-bench", "bidlock-chaos", "bidlock-ledger", "bidlock-testkit"],
+    ),
     ("tracing-subscriber", &["bidlock-cli"]),
 ];
 

@@ -73,3 +73,25 @@ fn a_closed_marketplace_takes_no_calls() {
     drop(market);
     assert!(TcpStream::connect(address).is_err());
 }
+
+#[test]
+fn each_bid_is_treated_as_the_judge_says_and_every_visit_is_kept() {
+    let (market, _dir) = open();
+    market.judge(|bid, before| Behaviour {
+        cuts: (bid.posting == "job_1" && before == 0).then_some(Cut::Before),
+        shows_after: Duration::from_hours(1),
+        answers_after: Duration::from_millis(30),
+        ..Behaviour::default()
+    });
+    let begun = now();
+    assert!(market.submit("job_1", "a-1").is_err());
+    assert_eq!(market.submit("job_1", "a-2").unwrap().status, 201);
+    assert_eq!(market.submit("job_2", "a-3").unwrap().status, 201);
+    assert!(now() - begun >= Duration::from_millis(60), "answers come late");
+    assert_eq!(market.find("a-2").unwrap().status, 404, "not shown yet");
+    let visits = market.take_visits();
+    let taken: Vec<_> = visits.iter().map(|visit| visit.taken.as_deref()).collect();
+    assert_eq!(taken, [None, Some("bid-1"), Some("bid-2")]);
+    assert!(visits.iter().all(|visit| visit.arrived >= begun && !visit.repeated));
+    assert_eq!(market.take_visits(), []);
+}

@@ -122,6 +122,15 @@ impl Proxy {
         self.address
     }
 
+    /// Leads new connections to the server at `target` from now on, and closes those that are
+    /// open: what a changed address does to clients.
+    pub fn lead_to(&self, target: SocketAddr) {
+        self.shared.change(|state| {
+            state.target = target;
+            state.close_all();
+        });
+    }
+
     /// Delays all bytes by so much each way, from now on and those already on their way.
     pub fn delay(&self, to_server: Duration, to_client: Duration) {
         self.shared.change(|state| state.delay = Both { to_server, to_client });

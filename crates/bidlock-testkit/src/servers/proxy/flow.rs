@@ -18,7 +18,8 @@ const PIECE_BYTES_MAX: usize = 64 * 1024;
 
 /// Connects a client with the server, or closes it when that is not to be reached.
 pub(super) fn start(client: TcpStream, shared: &Arc<Shared>) {
-    let Ok(server) = TcpStream::connect(shared.target) else {
+    let target = shared.state().target;
+    let Ok(server) = TcpStream::connect(target) else {
         shared.enter(None);
         return;
     };

@@ -52,13 +52,12 @@ impl Both<bool> {
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) target: SocketAddr,
     state: Mutex<State>,
     changed: Condvar,
 }
 
-#[derive(Default)]
 pub(super) struct State {
+    pub(super) target: SocketAddr,
     pub(super) delay: Both<Duration>,
     pub(super) jitter: Duration,
     pub(super) swallows: Both<bool>,
@@ -100,7 +99,7 @@ enum Fate {
 
 impl Shared {
     pub(super) fn new(target: SocketAddr) -> Self {
-        Self { target, state: Mutex::default(), changed: Condvar::new() }
+        Self { state: Mutex::new(State::new(target)), changed: Condvar::new() }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -201,6 +200,21 @@ impl Shared {
 }
 
 impl State {
+    fn new(target: SocketAddr) -> Self {
+        Self {
+            target,
+            delay: Both::default(),
+            jitter: Duration::ZERO,
+            swallows: Both::default(),
+            drops_pushes: false,
+            loses_reply: false,
+            without_resp3: false,
+            bytes: Both::default(),
+            connections: Vec::new(),
+            hooks: Vec::new(),
+        }
+    }
+
     /// Closes a connection towards both sides; whoever waits on it has to be told.
     pub(super) fn close(&mut self, number: usize) {
         let connection = &mut self.connections[number];

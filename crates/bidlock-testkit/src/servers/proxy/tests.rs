@@ -277,3 +277,14 @@ fn in_a_pipeline_the_reply_of_the_chosen_request_is_lost() {
     assert_eq!(scene.server.text(&["GET", "chosen"]), "1");
     ask(&mut client, &["PING"]).unwrap();
 }
+
+#[test]
+fn clients_are_led_to_another_server() {
+    let (scene, other) = (Scene::new(), Server::start(ServerKind::Valkey9));
+    other.command(&["SET", "who", "other"]);
+    let mut client = scene.client();
+    scene.proxy.lead_to(other.address());
+    ask(&mut client, &["PING"]).unwrap_err();
+    let who = ask(&mut scene.client(), &["GET", "who"]).unwrap();
+    assert_eq!(who, Value::BulkString(b"other".to_vec()));
+}

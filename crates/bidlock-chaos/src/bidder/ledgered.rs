@@ -1,0 +1,89 @@
+//! The design under test.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use bidlock::ledger::{Outcome, Verdict};
+use bidlock::{Begin, BidGuard, BidOptions, Key, Locker, Placement, StoreUrl, Ttl, Wait};
+use bidlock_core::Prefix;
+
+use super::submit::{Answer, submit};
+use super::watch::Watched;
+use super::{SUBMIT, Shared, TTL, Tried, WAIT, machine};
+use crate::event::Event;
+use crate::feed::Feed;
+
+/// The marketplace's name in keys.
+pub(crate) const MARKET: &str = "fake";
+
+pub(super) struct Ledgered {
+    shared: Arc<Shared>,
+    guard: BidGuard,
+    ttl: Ttl,
+}
+
+impl Ledgered {
+    pub(super) async fn open(shared: &Arc<Shared>) -> Result<Self> {
+        let setup = &shared.setup;
+        let platform = machine::platform(setup.host, &setup.clock)?;
+        let config = bidlock_redis::Config::from_url(&setup.redis)?;
+        let prefix = Prefix::default();
+        let redis = bidlock_redis::Redis::connect(&config, &prefix, &platform).await?;
+        let watched = Watched::new(Arc::new(redis), &shared.log);
+        let ledger = bidlock::open_ledger(&StoreUrl::ledger(&setup.ledger)?, &platform).await?;
+        let locker = Locker::builder().platform(platform).backend(Arc::new(watched))?;
+        let guard = BidGuard::new(locker, ledger);
+        Ok(Self { shared: Arc::clone(shared), guard, ttl: Ttl::new(TTL)? })
+    }
+
+    pub(super) async fn bid(&self, number: u64) -> Tried {
+        match self.try_bid(number).await {
+            Ok(tried) => tried,
+            Err(failed) => {
+                let mut why = failed.to_string();
+                let mut source = std::error::Error::source(&failed);
+                while let Some(cause) = source {
+                    why = format!("{why}: {cause}");
+                    source = cause.source();
+                }
+                if !failed.is_retryable() {
+                    why = format!("for good: {why}");
+                }
+                self.shared.failed(number, why)
+            }
+        }
+    }
+
+    async fn try_bid(&self, number: u64) -> Result<Tried, bidlock::Error> {
+        let key = Key::new(MARKET, &Feed::name(number))?;
+        let options =
+            BidOptions::default().wait(Wait::For(WAIT)).ttl(self.ttl).submit_timeout(SUBMIT);
+        let bid = match self.guard.begin(&key, &options).await? {
+            Begin::Started(bid) => bid,
+            Begin::Not(verdict) => {
+                let posting = Feed::name(number);
+                let name = verdict.as_str().to_owned();
+                self.shared.log.say(Event::Not { posting, verdict: name });
+                let open = matches!(verdict, Verdict::InProgress(_));
+                return Ok(if open { Tried::Again } else { Tried::Over });
+            }
+        };
+        let submission = bid.submission().clone();
+        let attempt = submission.attempt().to_string();
+        let answer = submit(&self.shared, number, &attempt, || submission.left()).await;
+        let again = matches!(answer, Answer::NotSent(_));
+        let outcome = match answer {
+            Answer::NotSent(why) => Outcome::NotSent { reason: Some(why) },
+            Answer::Placed(reference) => Outcome::Placed { reference: Some(reference) },
+            Answer::Refused(why) => Outcome::Refused { reason: Some(why) },
+            Answer::Lost(why) => Outcome::Unknown { reason: Some(why) },
+        };
+        let placement = bid.finish(outcome.fitted()).await?;
+        let late = matches!(placement, Placement::Late(_));
+        Ok(if again && !late { Tried::Again } else { Tried::Over })
+    }
+
+    pub(super) async fn close(&self) {
+        self.guard.locker().close().await;
+    }
+}

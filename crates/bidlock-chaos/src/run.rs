@@ -1,0 +1,50 @@
+//! The run: bidlock and each control in turn, under the same plan.
+
+mod kept;
+mod part;
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::options::Options;
+use crate::report::{passes, say, table};
+use crate::scenario::Design;
+use crate::time;
+
+use part::Part;
+
+/// Runs what was asked for; returns whether all designs did what they must.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    let begin = time::boot();
+    let minutes = options.length.as_secs_f64() / 60.0;
+    let (seed, scenario) = (options.seed, options.scenario);
+    say(options.json, &format!("chaos: --seed {seed} --minutes {minutes} --scenario {scenario}"));
+    let mut verdicts = Vec::new();
+    let mut share = 0.0;
+    let all: f64 = options.designs.iter().map(|design| weight(*design)).sum();
+    for design in &options.designs {
+        share += weight(*design);
+        let end = begin + time::micros(options.length.mul_f64((share / all).min(1.0)));
+        let left = Duration::from_micros(end.saturating_sub(time::boot()));
+        let verdict = Part::new(options, *design, left).run()?;
+        if options.json {
+            println!("{}", serde_json::to_string(&verdict)?);
+        } else {
+            println!("{design}: faults {:?}", verdict.faults);
+        }
+        verdicts.push((*design, verdict));
+    }
+    if !options.json {
+        println!("{}", table(&verdicts));
+    }
+    Ok(passes(options.json, scenario, &verdicts))
+}
+
+/// What part of the time a design gets.
+const fn weight(design: Design) -> f64 {
+    match design {
+        Design::Bidlock => 55.0,
+        _ => 15.0,
+    }
+}

@@ -1,0 +1,207 @@
+//! One design under the faults of a scenario, from the start of its servers to its verdict.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use bidlock_testkit::servers::ServerKind;
+
+use crate::bidder::{SUBMIT, Setup, TTL};
+use crate::faults::{FaultLog, Performer};
+use crate::feed::SPREAD;
+use crate::fleet::{Fleet, host_of};
+use crate::history::History;
+use crate::market;
+use crate::options::Options;
+use crate::plan::{self, Lane};
+use crate::report::say;
+use crate::scenario::{Design, Scenario};
+use crate::time;
+use crate::verdict::{self, About, Verdict};
+use crate::world::World;
+
+use super::kept;
+
+/// How many bidders there are.
+const BIDDERS: usize = 9;
+/// From one posting to the next.
+const EVERY: u64 = 38_000;
+/// Before the first posting.
+const WARM_UP: u64 = 700_000;
+/// The last postings, after the last fault.
+const TAIL: u64 = 1_500_000;
+/// All bidders end within this long, whatever they were doing.
+const END: Duration = Duration::from_secs(40);
+
+/// One design's turn.
+pub(super) struct Part<'a> {
+    options: &'a Options,
+    design: Design,
+    left: Duration,
+    began: u64,
+}
+
+impl<'a> Part<'a> {
+    pub(super) fn new(options: &'a Options, design: Design, left: Duration) -> Self {
+        Self { options, design, left, began: time::boot() }
+    }
+
+    fn scenario(&self) -> Scenario {
+        self.options.scenario
+    }
+
+    /// The time after the last posting: to finish, to wait for outcomes, to check.
+    fn after(&self) -> u64 {
+        match self.design {
+            Design::Bidlock => time::micros(SUBMIT) + 2_500_000,
+            _ => 1_700_000,
+        }
+    }
+
+    pub(super) fn run(self) -> Result<Verdict> {
+        let (seed, design) = (self.options.seed, self.design);
+        let kind = if seed.is_multiple_of(2) { ServerKind::Redis70 } else { ServerKind::Valkey9 };
+        let world = Arc::new(World::start(kind, self.scenario())?);
+        let scenario = self.scenario();
+        world.market.judge(move |bid, _| market::judge(seed, scenario, bid));
+        let begin = time::boot() + WARM_UP;
+        let until = self.began + time::micros(self.left);
+        let length = until.saturating_sub(self.after() + begin).max(TAIL + 1_000_000);
+        let plan = plan::plan(seed, scenario, length - TAIL, BIDDERS);
+        let log = Arc::new(FaultLog::default());
+        let folder = self.folder(&world)?;
+        let setups = (0..BIDDERS).map(|bidder| self.setup(&world, bidder, begin, length));
+        let fleet = Arc::new(Fleet::new(setups.collect(), &log, &folder));
+        fleet.start()?;
+        let performer = Performer {
+            world: Arc::clone(&world),
+            fleet: Arc::clone(&fleet),
+            log: Arc::clone(&log),
+            over: AtomicBool::new(false),
+        };
+        self.perform(Arc::new(performer), plan, begin, length)?;
+        world.heal()?;
+        let mut broken: Vec<String> = Vec::new();
+        for hanging in fleet.end(END)? {
+            broken.push(format!("bidder {hanging} does not end"));
+        }
+        let ended = time::boot();
+        let fleet = Arc::into_inner(fleet).context("nobody uses the fleet any more")?;
+        let (told, bad) = fleet.into_told();
+        broken.extend(bad);
+        broken.extend(self.left_behind(&world, ended));
+        let ledger = self.ledger(&world, ended)?;
+        let (arrivals, faults) = market::arrivals(&world.market.take_visits(), now());
+        let faults = [log.all(), faults].concat();
+        let end = begin + length;
+        let history =
+            History { design, scenario, told, faults, arrivals, ledger, end, reconciled: false };
+        let about = About {
+            seed,
+            server: kind.name(),
+            ledger: world.ledger.name(),
+            postings: length / EVERY,
+            #[expect(clippy::cast_precision_loss, reason = "a run is no longer than a day")]
+            seconds: (time::boot() - self.began) as f64 / 1e6,
+        };
+        Ok(verdict::judge(&history, &about, broken))
+    }
+
+    fn setup(&self, world: &World, bidder: usize, begin: u64, length: u64) -> Setup {
+        let host = &world.hosts[host_of(bidder)];
+        let crashes = matches!(self.scenario(), Scenario::Crash | Scenario::Mixed);
+        Setup {
+            seed: self.options.seed,
+            design: self.design.name().to_owned(),
+            bidder,
+            host: host_of(bidder),
+            life: 0,
+            redis: host.redis_url(),
+            ledger: host.ledger_url(&world.ledger),
+            market: host.market().to_string(),
+            clock: host.clock.clone(),
+            folder: host.folder.clone(),
+            feed_begin: begin,
+            feed_every: EVERY,
+            feed_count: length / EVERY,
+            crash_one_of: if crashes { 60 } else { 0 },
+        }
+    }
+
+    /// Where the words of the bidders go.
+    fn folder(&self, world: &World) -> Result<PathBuf> {
+        let base = self.options.keep.clone().unwrap_or_else(|| world.folder().to_owned());
+        let folder = base.join(format!("{}-{}", self.scenario(), self.design));
+        std::fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    /// Performs the plan, and looks after the bidders until everything is published and seen.
+    fn perform(
+        &self,
+        performer: Arc<Performer>,
+        plan: Vec<Lane>,
+        begin: u64,
+        length: u64,
+    ) -> Result<()> {
+        let lanes: Vec<_> = plan
+            .into_iter()
+            .map(|lane| {
+                let performer = Arc::clone(&performer);
+                thread::spawn(move || performer.run(&lane, begin))
+            })
+            .collect();
+        let end = begin + length + SPREAD.min(length / 8);
+        let mut progress = begin + 10_000_000;
+        while time::boot() < end {
+            performer.fleet.look_after()?;
+            time::pause(Duration::from_millis(15));
+            if time::boot() >= progress {
+                progress += 10_000_000;
+                self.progress(&performer, begin);
+            }
+        }
+        for lane in lanes {
+            match lane.join() {
+                Ok(performed) => performed?,
+                Err(_) => bail!("a server did not do what the plan says; see above"),
+            }
+        }
+        Ok(())
+    }
+
+    fn progress(&self, performer: &Performer, begin: u64) {
+        let seconds = (time::boot() - begin) / 1_000_000;
+        let (placed, faults) = (performer.fleet.placed(), performer.log.all().len());
+        let design = self.design;
+        say(self.options.json, &format!("{design}: {seconds} s, {placed} placed, {faults} faults"));
+    }
+
+    /// Locks that outlive everybody and their own TTL.
+    fn left_behind(&self, world: &World, ended: u64) -> Vec<String> {
+        if self.design != Design::Bidlock {
+            return Vec::new();
+        }
+        time::pause_until(ended + time::micros(TTL) + 500_000);
+        let locks = world.redis.locks();
+        locks.into_iter().map(|key| format!("{key} is still held after the end")).collect()
+    }
+
+    fn ledger(&self, world: &World, ended: u64) -> Result<Vec<crate::history::Kept>> {
+        if self.design != Design::Bidlock {
+            return Ok(Vec::new());
+        }
+        // From then on nothing is under way.
+        time::pause_until(ended + time::micros(SUBMIT) + 100_000);
+        kept::read(&world.ledger.direct_url(), &world.hosts[0].clock)
+    }
+}
+
+/// The same moment by the marketplace's clock and by the run's.
+#[expect(clippy::disallowed_methods, reason = "the marketplace's moments are read here")]
+fn now() -> (Instant, u64) {
+    (Instant::now(), time::boot())
+}
