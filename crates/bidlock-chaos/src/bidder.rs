@@ -98,8 +98,8 @@ struct Shared {
 }
 
 impl Shared {
-    fn failed(&self, number: u64, why: impl ToString) -> Tried {
-        self.log.say(Event::Failed { posting: Feed::name(number), why: why.to_string() });
+    fn failed(&self, number: u64, why: impl Into<String>) -> Tried {
+        self.log.say(Event::Failed { posting: Feed::name(number), why: why.into() });
         Tried::Again
     }
 }

@@ -263,8 +263,8 @@ fn finish(slot: &mut Slot) {
     }
 }
 
-fn gather(lines: ChildStdout, mut copy: &File, shared: &Gathered, bidder: usize, life: u64) {
-    for text in BufReader::new(lines).lines().map_while(Result::ok) {
+fn gather(out: ChildStdout, mut copy: &File, shared: &Gathered, bidder: usize, life: u64) {
+    for text in BufReader::new(out).lines().map_while(Result::ok) {
         let _full = writeln!(copy, "{text}");
         let unread = |error: serde_json::Error| {
             let broken = &mut *shared.broken.lock().unwrap_or_else(PoisonError::into_inner);

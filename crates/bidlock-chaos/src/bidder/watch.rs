@@ -32,7 +32,7 @@ impl Watched {
 
 /// Until when a lease may be believed in that was asked for at a moment.
 fn until(asked: u64, ttl: Duration) -> u64 {
-    asked + time::micros(ttl - ttl / limits::DRIFT_PARTS)
+    asked + time::micros(ttl.saturating_sub(ttl / limits::DRIFT_PARTS))
 }
 
 /// Hears of grants that are pushed, on the way to their listener.

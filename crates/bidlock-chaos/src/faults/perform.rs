@@ -191,7 +191,7 @@ impl Performer {
             Deed::Failover => {
                 redis.cut_replica(true);
                 time::pause(lasts);
-                redis.promote()?;
+                redis.promote();
                 self.world.follow_primary();
                 redis.rejoin()?;
             }

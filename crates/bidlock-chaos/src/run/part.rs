@@ -82,7 +82,7 @@ impl<'a> Part<'a> {
             log: Arc::clone(&log),
             over: AtomicBool::new(false),
         };
-        self.perform(Arc::new(performer), plan, begin, length)?;
+        self.perform(&Arc::new(performer), plan, begin, length)?;
         world.heal()?;
         let mut broken: Vec<String> = Vec::new();
         for hanging in fleet.end(END)? {
@@ -142,7 +142,7 @@ impl<'a> Part<'a> {
     /// Performs the plan, and looks after the bidders until everything is published and seen.
     fn perform(
         &self,
-        performer: Arc<Performer>,
+        performer: &Arc<Performer>,
         plan: Vec<Lane>,
         begin: u64,
         length: u64,
@@ -150,7 +150,7 @@ impl<'a> Part<'a> {
         let lanes: Vec<_> = plan
             .into_iter()
             .map(|lane| {
-                let performer = Arc::clone(&performer);
+                let performer = Arc::clone(performer);
                 thread::spawn(move || performer.run(&lane, begin))
             })
             .collect();
@@ -161,12 +161,12 @@ impl<'a> Part<'a> {
             time::pause(Duration::from_millis(15));
             if time::boot() >= progress {
                 progress += 10_000_000;
-                self.progress(&performer, begin);
+                self.progress(performer, begin);
             }
         }
         for lane in lanes {
             match lane.join() {
-                Ok(performed) => performed?,
+                Ok(done) => done?,
                 Err(_) => bail!("a server did not do what the plan says; see above"),
             }
         }

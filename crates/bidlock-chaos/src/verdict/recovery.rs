@@ -23,7 +23,9 @@ pub(super) fn measure(history: &History) -> Found {
             placed[host_of(told.bidder)].push(told.line.at);
         }
     }
-    placed.iter_mut().for_each(|times| times.sort_unstable());
+    for times in &mut placed {
+        times.sort_unstable();
+    }
     let mut found = Found::default();
     for (host, times) in placed.iter().enumerate() {
         let faults: Vec<&Fault> = history.faults.iter().filter(|one| hits(one, host)).collect();

@@ -64,7 +64,6 @@ fn hits(fault: &Fault, kept: &Kept, bidder: usize, doubted: bool) -> bool {
         Target::Ledger => true,
         Target::Way(hit, Some(Place::Market | Place::Ledger)) => *hit == host,
         Target::Way(hit, _) => doubted && *hit == host,
-        Target::Redis => doubted,
-        Target::Host(_) => doubted,
+        Target::Redis | Target::Host(_) => doubted,
     }
 }

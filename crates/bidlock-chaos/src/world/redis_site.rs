@@ -109,14 +109,13 @@ impl RedisSite {
 
     /// Kills the primary and puts the replica in its place, which knows nothing of what was
     /// written since it was cut off; the old one follows it from then on, without its data.
-    pub(crate) fn promote(&self) -> Result<()> {
+    pub(crate) fn promote(&self) {
         let old = self.at();
         self.servers[old].kill();
         self.servers[1 - old].command(&["REPLICAOF", "NO", "ONE"]);
         self.primary.store(1 - old, Ordering::SeqCst);
         self.links[old].heal();
         self.links[old].cut();
-        Ok(())
     }
 
     /// Starts what was the primary before [`RedisSite::promote`], as a replica.
