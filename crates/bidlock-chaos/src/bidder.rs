@@ -3,6 +3,7 @@
 mod crash;
 mod ledgered;
 mod machine;
+mod reconciler;
 mod set_nx;
 mod sqlite_row;
 mod submit;
@@ -29,6 +30,7 @@ use crash::{Point, Task};
 
 pub(crate) use ledgered::MARKET;
 pub(crate) use machine::platform;
+pub(crate) use reconciler::{VISIBLE_AFTER, reconciler};
 
 /// How long a lease lives without renewal.
 pub(crate) const TTL: Duration = Duration::from_secs(1);
@@ -46,6 +48,8 @@ const AT_ONCE: usize = 32;
 pub(crate) struct Setup {
     pub(crate) seed: u64,
     pub(crate) design: String,
+    /// It asks about bids instead of placing any.
+    pub(crate) reconciles: bool,
     pub(crate) bidder: usize,
     pub(crate) host: usize,
     /// How often this bidder was started before.
@@ -156,7 +160,10 @@ async fn run(setup: Setup) -> Result<()> {
     shared.log.say(Event::Ready { pid: std::process::id() });
     let mut tasks = JoinSet::new();
     tokio::select! {
-        () = work(&shared, &bidder, &mut tasks) => { end.recv().await; }
+        worked = work(&shared, &bidder, &mut tasks) => {
+            worked?;
+            end.recv().await;
+        }
         _ = end.recv() => {}
     }
     while tasks.join_next().await.is_some() {}
@@ -180,13 +187,21 @@ async fn open(shared: &Arc<Shared>, end: &mut tokio::signal::unix::Signal) -> Op
     }
 }
 
+/// Does what this process is for, until there is nothing left of it.
+async fn work(shared: &Arc<Shared>, bidder: &Arc<Bidder>, tasks: &mut JoinSet<()>) -> Result<()> {
+    match &**bidder {
+        Bidder::Ledgered(own) if shared.setup.reconciles => reconciler::work(shared, own).await,
+        _ => bids(shared, bidder, tasks).await,
+    }
+}
+
 /// Starts a task for each posting as it is seen.
-async fn work(shared: &Arc<Shared>, bidder: &Arc<Bidder>, tasks: &mut JoinSet<()>) {
+async fn bids(shared: &Arc<Shared>, bidder: &Arc<Bidder>, tasks: &mut JoinSet<()>) -> Result<()> {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let setup = &shared.setup;
     for (at, number) in setup.feed().seen_from(setup.bidder as u64, time::boot()) {
         time::sleep(Duration::from_micros(at.saturating_sub(time::boot()))).await;
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let place = Arc::clone(&places).acquire_owned().await?;
         let (shared, bidder) = (Arc::clone(shared), Arc::clone(bidder));
         let task = Task { posting: Feed::name(number), crash: setup.crash(number) };
         tasks.spawn(crash::TASK.scope(task, async move {
@@ -195,6 +210,7 @@ async fn work(shared: &Arc<Shared>, bidder: &Arc<Bidder>, tasks: &mut JoinSet<()
         }));
         while tasks.try_join_next().is_some() {}
     }
+    Ok(())
 }
 
 /// Tries a posting until it is decided, or its time is up.

@@ -271,9 +271,9 @@ fn gather(out: ChildStdout, mut copy: &File, shared: &Gathered, bidder: usize, l
             broken.push(format!("bidder {bidder} wrote {text:?}: {error}"));
         };
         match serde_json::from_str(&text) {
-            Ok(line) => {
+            Ok(read) => {
                 let mut told = shared.told.lock().unwrap_or_else(PoisonError::into_inner);
-                told.push(Told { bidder, life, line });
+                told.push(Told { bidder, life, line: read });
             }
             Err(error) => unread(error),
         }

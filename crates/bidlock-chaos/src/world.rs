@@ -45,7 +45,7 @@ impl World {
         let folder = temp_dir();
         let market = Marketplace::open(&folder.path().join("bids"))?;
         let redis = RedisSite::start(kind);
-        let ledger = LedgerSite::start(scenario, folder.path())?;
+        let ledger = LedgerSite::start(scenario, folder.path());
         let address = market_address(&market)?;
         let host = |number| Host::new(number, folder.path(), &redis, &ledger, address);
         let hosts = (0..HOSTS).map(host).collect::<Result<Vec<_>>>()?;

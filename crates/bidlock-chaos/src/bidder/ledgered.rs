@@ -83,6 +83,10 @@ impl Ledgered {
         Ok(if again && !late { Tried::Again } else { Tried::Over })
     }
 
+    pub(super) const fn guard(&self) -> &BidGuard {
+        &self.guard
+    }
+
     pub(super) async fn close(&self) {
         self.guard.locker().close().await;
     }

@@ -36,7 +36,7 @@ struct Words {
 impl Visit for Words {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         let text = format!("{value:?}");
-        self.all += &format!(" {}={text}", field.name());
+        self.all = format!("{} {}={text}", self.all, field.name());
         match field.name() {
             "message" => self.message = text,
             "attempt" => self.attempt = text,

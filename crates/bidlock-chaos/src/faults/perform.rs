@@ -55,7 +55,7 @@ impl Performer {
     fn perform(&self, planned: &Planned) -> Result<()> {
         let lasts = Duration::from_micros(planned.lasts);
         let begin = time::boot();
-        let (target, step) = self.target(planned.deed);
+        let (target, step) = Self::target(planned.deed);
         let done = match planned.deed {
             Deed::Kill { bidder } => {
                 // The fleet notes it when the bidder is there again.
@@ -79,7 +79,7 @@ impl Performer {
                 self.fleet.limit_files(NO_LIMIT)?;
                 true
             }
-            Deed::RestartLedger | Deed::KillLedger => self.ledger(planned.deed, lasts)?,
+            Deed::RestartLedger | Deed::KillLedger => self.ledger(planned.deed, lasts),
             _ => self.redis(planned.deed, lasts)?,
         };
         if done {
@@ -90,7 +90,7 @@ impl Performer {
     }
 
     /// Whom a deed hits, and by how much a clock steps.
-    fn target(&self, deed: Deed) -> (Target, i64) {
+    const fn target(deed: Deed) -> (Target, i64) {
         match deed {
             Deed::Kill { bidder } | Deed::Stop { bidder } => (Target::Bidder(bidder), 0),
             Deed::Partition { host, place, .. }
@@ -164,8 +164,17 @@ impl Performer {
         true
     }
 
-    fn ledger(&self, _deed: Deed, _lasts: Duration) -> Result<bool> {
-        Ok(false)
+    /// Ends the ledger's server, and starts it again; false where there is none.
+    fn ledger(&self, deed: Deed, lasts: Duration) -> bool {
+        let Some(server) = self.world.ledger.server() else { return false };
+        if deed == Deed::KillLedger {
+            server.kill();
+        } else {
+            server.shut_down();
+        }
+        time::pause(lasts);
+        server.restart();
+        true
     }
 
     fn redis(&self, deed: Deed, lasts: Duration) -> Result<bool> {

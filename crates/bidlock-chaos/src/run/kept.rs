@@ -1,21 +1,28 @@
-//! Reads the ledger at the end of a run.
+//! Settles and reads the ledger at the end of a run.
 
-use std::path::Path;
-
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use bidlock::ledger::{BidQuery, Ledger, limits};
-use bidlock::{Key, StoreUrl};
+use bidlock::{BidGuard, Key, Locker, StoreUrl};
 
-use crate::bidder::{MARKET, platform};
+use crate::bidder::{MARKET, platform, reconciler};
 use crate::history::Kept;
 use crate::plan::HOSTS;
+use crate::world::World;
 
-/// All attempts with their histories, as a host sees them that none of the bidders lived on.
-pub(super) fn read(url: &str, clock: &Path) -> Result<Vec<Kept>> {
+/// Asks the marketplace about all that is in doubt, then reads all attempts with their histories;
+/// as a host sees them that none of the bidders lived on.
+pub(super) fn settle_and_read(world: &World) -> Result<Vec<Kept>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let platform = platform(HOSTS, clock)?;
-        let ledger = bidlock::open_ledger(&StoreUrl::ledger(url)?, &platform).await?;
+        let platform = platform(HOSTS, &world.hosts[0].clock)?;
+        let url = StoreUrl::ledger(&world.ledger.direct_url())?;
+        let ledger = bidlock::open_ledger(&url, &platform).await?;
+        let redis = format!("redis://{}/0", world.redis.primary());
+        let locker = Locker::builder().platform(platform).connect(&redis).await?;
+        let guard = BidGuard::new(locker, ledger.clone());
+        let market = world.hosts[0].market().to_string();
+        let report = reconciler(guard, market)?.run_once().await?;
+        ensure!(report.failed == 0 && report.skipped_busy == 0, "a last look: {report:?}");
         all(&ledger).await
     })
 }
