@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use bidlock_testkit::servers::ServerKind;
 
-use crate::bidder::{SUBMIT, Setup, TTL};
+use crate::bidder::{SUBMIT, Setup, TTL, VISIBLE_AFTER};
+use crate::event::Event;
 use crate::faults::{FaultLog, Performer};
 use crate::feed::SPREAD;
-use crate::fleet::{Fleet, host_of};
+use crate::fleet::{Fleet, Told, host_of};
 use crate::history::History;
 use crate::market;
 use crate::options::Options;
@@ -27,6 +28,8 @@ use super::kept;
 
 /// How many bidders there are.
 const BIDDERS: usize = 9;
+/// How many processes ask about bids whose outcome nobody knows.
+const RECONCILERS: usize = 2;
 /// From one posting to the next.
 const EVERY: u64 = 38_000;
 /// Before the first posting.
@@ -53,10 +56,15 @@ impl<'a> Part<'a> {
         self.options.scenario
     }
 
+    /// How many processes there are.
+    fn processes(&self) -> usize {
+        BIDDERS + if self.design == Design::Bidlock { RECONCILERS } else { 0 }
+    }
+
     /// The time after the last posting: to finish, to wait for outcomes, to check.
     fn after(&self) -> u64 {
         match self.design {
-            Design::Bidlock => time::micros(SUBMIT) + 2_500_000,
+            Design::Bidlock => time::micros(SUBMIT + VISIBLE_AFTER) + 2_500_000,
             _ => 1_700_000,
         }
     }
@@ -70,10 +78,10 @@ impl<'a> Part<'a> {
         let begin = time::boot() + WARM_UP;
         let until = self.began + time::micros(self.left);
         let length = until.saturating_sub(self.after() + begin).max(TAIL + 1_000_000);
-        let plan = plan::plan(seed, scenario, length - TAIL, BIDDERS);
+        let plan = plan::plan(seed, scenario, length - TAIL, self.processes());
         let log = Arc::new(FaultLog::default());
         let folder = self.folder(&world)?;
-        let setups = (0..BIDDERS).map(|bidder| self.setup(&world, bidder, begin, length));
+        let setups = (0..self.processes()).map(|bidder| self.setup(&world, bidder, begin, length));
         let fleet = Arc::new(Fleet::new(setups.collect(), &log, &folder));
         fleet.start()?;
         let performer = Performer {
@@ -92,13 +100,21 @@ impl<'a> Part<'a> {
         let fleet = Arc::into_inner(fleet).context("nobody uses the fleet any more")?;
         let (told, bad) = fleet.into_told();
         broken.extend(bad);
-        broken.extend(self.left_behind(&world, ended));
+        broken.extend(self.left_behind(&world, &told, ended));
         let ledger = self.ledger(&world, ended)?;
         let (arrivals, faults) = market::arrivals(&world.market.take_visits(), now());
         let faults = [log.all(), faults].concat();
         let end = begin + length;
-        let history =
-            History { design, scenario, told, faults, arrivals, ledger, end, reconciled: false };
+        let history = History {
+            design,
+            scenario,
+            told,
+            faults,
+            arrivals,
+            ledger,
+            end,
+            reconciled: design == Design::Bidlock,
+        };
         let about = About {
             seed,
             server: kind.name(),
@@ -116,6 +132,7 @@ impl<'a> Part<'a> {
         Setup {
             seed: self.options.seed,
             design: self.design.name().to_owned(),
+            reconciles: bidder >= BIDDERS,
             bidder,
             host: host_of(bidder),
             life: 0,
@@ -181,12 +198,22 @@ impl<'a> Part<'a> {
     }
 
     /// Locks that outlive everybody and their own TTL.
-    fn left_behind(&self, world: &World, ended: u64) -> Vec<String> {
+    fn left_behind(&self, world: &World, told: &[Told], ended: u64) -> Vec<String> {
         if self.design != Design::Bidlock {
             return Vec::new();
         }
         time::pause_until(ended + time::micros(TTL) + 500_000);
-        let locks = world.redis.locks();
+        let mut locks = world.redis.locks();
+        // A process that was killed may have left one that has not ended yet.
+        let now = time::boot();
+        for told in told {
+            if let Event::Granted { posting, until, .. } = &told.line.event
+                && *until > now
+            {
+                let own = format!(":{posting}");
+                locks.retain(|key| !key.ends_with(&own));
+            }
+        }
         locks.into_iter().map(|key| format!("{key} is still held after the end")).collect()
     }
 
@@ -194,9 +221,11 @@ impl<'a> Part<'a> {
         if self.design != Design::Bidlock {
             return Ok(Vec::new());
         }
-        // From then on nothing is under way.
-        time::pause_until(ended + time::micros(SUBMIT) + 100_000);
-        kept::read(&world.ledger.direct_url(), &world.hosts[0].clock)
+        // From then on nothing is under way, and all bids show.
+        time::pause_until(ended + time::micros(SUBMIT + VISIBLE_AFTER) + 200_000);
+        // Nobody is left who could hold a lock; a reconciler that was killed may have left one.
+        world.redis.flush();
+        kept::settle_and_read(world)
     }
 }
 
