@@ -30,10 +30,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("clap", &["bidlock-cli"]),
     ("redis", &["bidlock-bench", "bidlock-chaos", "bidlock-testkit"]),
     ("rusqlite", &["bidlock-bench", "bidlock-chaos", "bidlock-sqlite", "bidlock-ledger"]),
-    (
-        "tokio-postgres",
-        &["bidlock-bench", "bidlock-chaos", "bidlock-ledger", "bidlock-testkit"],
-    ),
+    ("tokio-postgres", &["bidlock-bench", "bidlock-chaos", "bidlock-ledger", "bidlock-testkit"]),
     ("tracing-subscriber", &["bidlock-cli"]),
 ];
 
