@@ -4,6 +4,7 @@ mod commands;
 pub(crate) mod duration;
 mod keyed;
 mod ledger;
+mod lists;
 mod operator;
 mod reconcile;
 mod store;
@@ -15,10 +16,10 @@ use std::path::PathBuf;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
 pub(crate) use commands::{
-    AcquireArgs, BidArgs, BidsArgs, Command, LeaseArgs, LockArgs, LocksArgs, RenewArgs, StateName,
-    Target, Wait,
+    AcquireArgs, BidArgs, Command, LeaseArgs, LockArgs, RenewArgs, Target, Wait,
 };
 pub(crate) use ledger::{AcceptArgs, ExportArgs, ImportArgs, LedgerArgs, LedgerCommand, PruneArgs};
+pub(crate) use lists::{BidsArgs, LocksArgs, StateName};
 pub(crate) use operator::{
     AuditArgs, ReopenArgs, ResolveArgs, RevokeArgs, WithdrawArgs, visibility_lag,
 };

@@ -194,6 +194,7 @@ impl BidGuard {
             deadline: clock.now() + options.submit_timeout,
             send_by: clock.wall() + options.submit_timeout,
             clock,
+            again: false,
         };
         Attempt { guard: self.clone(), lease: Some(lease), submission, phase: Phase::Reserving }
     }

@@ -3,10 +3,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bidlock::limits;
-use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand};
 
 use super::duration;
 use super::ledger::{LEDGER_HELP, LedgerArgs};
+use super::lists::{BidsArgs, LocksArgs};
 use super::operator::{AuditArgs, RESOLVE_HELP, ReopenArgs, ResolveArgs, RevokeArgs, WithdrawArgs};
 use super::reconcile::{RECONCILE_HELP, ReconcileArgs};
 use super::store::{self, BenchArgs, CleanupArgs, DoctorArgs};
@@ -93,12 +94,13 @@ When it is interrupted (Ctrl-C reaches the command, not bidlock), it exits with 
 with 0, and not with 75, because a bid may be on its way.
 It sees BIDLOCK_ATTEMPT_ID (send it as idempotency key), BIDLOCK_TOKEN, BIDLOCK_KEY,
 BIDLOCK_MARKETPLACE, BIDLOCK_POSTING and BIDLOCK_SEND_BY: send nothing after it, the command's
-process group is stopped then.
+process group is stopped then. BIDLOCK_SENT_AGAIN=1 when the attempt was in doubt (--honours-keys).
 
 Examples:
   bidlock bid upwork job_123 -- ./send-bid.sh
   bidlock bid --wait 5s --seen-at 2026-11-23T08:00:00Z upwork job_123 ./send-bid.sh
   bidlock bid upwork job_123 --payload bid.json --reference-from-stdout -- ./send bid.json
+  bidlock bid upwork job_123 --payload bid.json --honours-keys 24h -- ./send bid.json
 
 Exit codes: 0 placed, 10 already decided, 11 in doubt, 12 refused, 13 not sent, 14 stale,
 75 busy, 76 lease lost before the start; `bidlock help exit-codes` lists all.";
@@ -221,6 +223,16 @@ pub(crate) struct BidArgs {
     /// Keep the fingerprint of this file: what the bid says
     #[arg(long, value_name = "FILE")]
     pub(crate) payload: Option<PathBuf>,
+    /// The marketplace honours the attempt's id as idempotency key, for so long: an attempt in
+    /// doubt is sent again under its own id, with the same --payload
+    #[arg(
+        long,
+        value_name = "DURATION",
+        requires = "payload",
+        allow_hyphen_values = true,
+        value_parser = parse_retention
+    )]
+    pub(crate) honours_keys: Option<Duration>,
     /// Keep the command's last output line as the marketplace's reference
     #[arg(long)]
     pub(crate) reference_from_stdout: bool,
@@ -322,63 +334,6 @@ pub(crate) struct RenewArgs {
     pub(crate) ttl: Duration,
 }
 
-#[derive(Debug, Clone, Args)]
-pub(crate) struct LocksArgs {
-    /// Only locks of this marketplace
-    #[arg(long, value_name = "NAME")]
-    pub(crate) marketplace: Option<String>,
-    /// Show the list again and again
-    #[arg(long)]
-    pub(crate) watch: bool,
-    /// How often --watch looks
-    #[arg(
-        long,
-        value_name = "DURATION",
-        default_value = "1s",
-        allow_hyphen_values = true,
-        value_parser = parse_every
-    )]
-    pub(crate) every: Duration,
-}
-
-/// A state of an attempt, as filters name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum StateName {
-    Reserved,
-    Started,
-    Placed,
-    Refused,
-    Unknown,
-    Withdrawn,
-    Abandoned,
-}
-
-#[derive(Debug, Clone, Args)]
-pub(crate) struct BidsArgs {
-    /// Only this marketplace
-    pub(crate) marketplace: Option<String>,
-    /// Only this posting; on a terminal with its history (elsewhere: --history)
-    #[arg(requires = "marketplace")]
-    pub(crate) posting: Option<String>,
-    /// Only the history of the posting
-    #[arg(long, requires = "posting", conflicts_with = "state")]
-    pub(crate) history: bool,
-    /// Only attempts in this state
-    #[arg(long, value_name = "STATE")]
-    pub(crate) state: Option<StateName>,
-    /// At most this many
-    #[arg(
-        long,
-        value_name = "NUMBER",
-        default_value_t = 100,
-        value_parser = clap::value_parser!(u32).range(1..=100_000)
-    )]
-    pub(crate) limit: u32,
-    /// All of them
-    #[arg(long, conflicts_with = "limit")]
-    pub(crate) all: bool,
-}
-
 fn parse_wait(text: &str) -> Result<Wait, String> {
     if text == "forever" {
         return Ok(Wait::Forever);
@@ -394,14 +349,14 @@ fn parse_submit_timeout(text: &str) -> Result<Duration, String> {
     duration::parse_between(text, Duration::from_millis(100), Duration::from_hours(24))
 }
 
+fn parse_retention(text: &str) -> Result<Duration, String> {
+    duration::parse_between(text, Duration::from_mins(1), bidlock::ledger::limits::RETENTION_MAX)
+}
+
 fn parse_max_hold(text: &str) -> Result<Duration, String> {
     duration::parse_between(text, Duration::from_millis(100), duration::LONGEST)
 }
 
 fn parse_max_age(text: &str) -> Result<Duration, String> {
     duration::parse_between(text, Duration::from_millis(1), MAX_AGE_LONGEST)
-}
-
-fn parse_every(text: &str) -> Result<Duration, String> {
-    duration::parse_between(text, Duration::from_millis(100), Duration::from_hours(1))
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::task::Poll;
 use std::time::Duration;
 
-use bidlock::ledger::{Fingerprint, Outcome, limits};
+use bidlock::ledger::{Fingerprint, Outcome, Verdict, limits};
 use bidlock::{Begin, BidGuard, BidOptions, Clock, Label, Moment, OpenBid, Ttl, WallTime};
 use nix::fcntl::OFlag;
 
@@ -35,7 +35,8 @@ pub(crate) async fn run(args: BidArgs, context: &Context) -> Result<u8, Failure>
     context.config.lock.check_keeps_others_out()?;
     context.config.ledger.built()?;
     context.config.check_bidding()?;
-    let options = options(&args, context.now())?;
+    let payload = args.payload.as_deref().map(fingerprint).transpose()?;
+    let options = options(&args, payload, context.now())?;
     let Some(name) = args.command.first() else {
         return Err(Failure::new(code::USAGE, "usage", "the command is missing"));
     };
@@ -50,7 +51,10 @@ pub(crate) async fn run(args: BidArgs, context: &Context) -> Result<u8, Failure>
     let done = match begun {
         Err(signal) => Err(interrupted(signal)),
         Ok(Err(error)) => Err(error.into()),
-        Ok(Ok(Begin::Not(verdict))) => Ok(Report::of_verdict(&key, &verdict, context)),
+        Ok(Ok(Begin::Not(verdict))) => {
+            let report = Report::of_verdict(&key, &verdict, context);
+            Ok(report.with_note(why_not_again(&verdict, &args, payload, context)))
+        }
         Ok(Ok(Begin::Started(bid))) => {
             let spec = spec(&args, program, &bid);
             submit(bid, &spec, &mut signals, args.submit_timeout, context).await
@@ -62,7 +66,11 @@ pub(crate) async fn run(args: BidArgs, context: &Context) -> Result<u8, Failure>
     Ok(report.code)
 }
 
-fn options(args: &BidArgs, now: WallTime) -> Result<BidOptions, Failure> {
+fn options(
+    args: &BidArgs,
+    payload: Option<Fingerprint>,
+    now: WallTime,
+) -> Result<BidOptions, Failure> {
     let mut options = BidOptions::default()
         .wait(wait_of(args.hold.wait()))
         .ttl(Ttl::new(args.hold.ttl)?)
@@ -74,10 +82,42 @@ fn options(args: &BidArgs, now: WallTime) -> Result<BidOptions, Failure> {
         check_sighting(seen_at, now)?;
         options = options.seen(seen_at, args.max_age);
     }
-    if let Some(file) = &args.payload {
-        options = options.payload(fingerprint(file)?);
+    if let Some(payload) = payload {
+        options = options.payload(payload);
+    }
+    if let Some(retention) = args.honours_keys {
+        if retention <= args.submit_timeout {
+            let message = "--honours-keys is not longer than --submit-timeout";
+            return Err(Failure::new(code::USAGE, "invalid", message)
+                .hint("nothing could ever be sent again within it; nothing was changed"));
+        }
+        options = options.honours_keys(retention);
     }
     Ok(options)
+}
+
+/// Why an attempt in doubt is not sent again, though the marketplace honours its key (L11).
+fn why_not_again(
+    verdict: &Verdict,
+    args: &BidArgs,
+    payload: Option<Fingerprint>,
+    context: &Context,
+) -> Option<String> {
+    let (Verdict::InDoubt(info), Some(retention)) = (verdict, args.honours_keys) else {
+        return None;
+    };
+    let (started, send_by) = (info.started_at?, info.send_by?);
+    let why = if info.payload != payload {
+        "--payload is not what that attempt was to send".to_owned()
+    } else if send_by > context.now() {
+        format!("it may still be sent until {}", time::rfc3339(send_by))
+    } else if context.now() + args.submit_timeout > started + retention {
+        let over = time::rfc3339(started + retention);
+        format!("the marketplace may have forgotten its key by {over} (--honours-keys)")
+    } else {
+        return None;
+    };
+    Some(format!("it is not sent again: {why}"))
 }
 
 /// A posting that was seen in the future was seen by a clock that is wrong, here or there.
@@ -118,17 +158,21 @@ fn fingerprint(path: &Path) -> Result<Fingerprint, Failure> {
 fn spec(args: &BidArgs, program: std::path::PathBuf, bid: &OpenBid) -> Spec {
     let submission = bid.submission();
     let key = submission.key();
+    let mut environment = vec![
+        ("BIDLOCK_ATTEMPT_ID", submission.attempt().to_string()),
+        ("BIDLOCK_TOKEN", submission.token().to_string()),
+        ("BIDLOCK_KEY", key.to_string()),
+        ("BIDLOCK_MARKETPLACE", key.marketplace().to_owned()),
+        ("BIDLOCK_POSTING", key.posting()),
+        ("BIDLOCK_SEND_BY", time::rfc3339(submission.send_by())),
+    ];
+    if submission.is_again() {
+        environment.push(("BIDLOCK_SENT_AGAIN", "1".to_owned()));
+    }
     Spec {
         program,
         words: args.command.clone(),
-        environment: vec![
-            ("BIDLOCK_ATTEMPT_ID", submission.attempt().to_string()),
-            ("BIDLOCK_TOKEN", submission.token().to_string()),
-            ("BIDLOCK_KEY", key.to_string()),
-            ("BIDLOCK_MARKETPLACE", key.marketplace().to_owned()),
-            ("BIDLOCK_POSTING", key.posting()),
-            ("BIDLOCK_SEND_BY", time::rfc3339(submission.send_by())),
-        ],
+        environment,
         talk: if args.reference_from_stdout { Talk::LastLine } else { Talk::Through },
         grace: GRACE,
     }
@@ -165,7 +209,10 @@ async fn submit(
     let submission = bid.submission().clone();
     let outcome = outcome.fitted();
     match bid.finish(outcome.clone()).await {
-        Ok(placement) => Ok(Report::of_placement(&placement, &outcome, context)),
+        Ok(placement) => {
+            let report = Report::of_placement(&placement, &outcome, context);
+            Ok(if submission.is_again() { report.sent_again() } else { report })
+        }
         Err(error) => Err(Report::not_recorded(&submission, &outcome, error, context)),
     }
 }

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "seeds and sizes are shown with the output of a test")]
 
+mod again;
 mod bad_input;
 mod bad_store;
 mod crash;

@@ -39,6 +39,7 @@ impl BidGuard {
     ) -> Result<Begin, Error> {
         let key = attempt.submission.key.clone();
         attempt.submission.attempt = again.attempt;
+        attempt.submission.again = true;
         // It is not this caller's to close: the first sending may have gone through.
         attempt.phase = Phase::Resending;
         if let Err(failed) = attempt.lease()?.confirm().await {

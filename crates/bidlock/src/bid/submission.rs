@@ -13,6 +13,7 @@ pub struct Submission {
     pub(super) deadline: Moment,
     pub(super) send_by: WallTime,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) again: bool,
 }
 
 impl Submission {
@@ -20,6 +21,13 @@ impl Submission {
     #[must_use]
     pub const fn attempt(&self) -> AttemptId {
         self.attempt
+    }
+
+    /// Whether it may have been sent before, under the same id: the marketplace honours that, as
+    /// [`BidOptions::honours_keys`](crate::BidOptions::honours_keys) has declared.
+    #[must_use]
+    pub const fn is_again(&self) -> bool {
+        self.again
     }
 
     /// The posting's key.

@@ -36,6 +36,23 @@ impl Report {
         Self { code, lines, object }
     }
 
+    /// With something to know before the hints.
+    pub(super) fn with_note(mut self, note: Option<String>) -> Self {
+        if let Some(note) = note {
+            let place = self.lines.iter().position(|line| line.starts_with("hint: "));
+            self.object["note"] = note.clone().into();
+            self.lines.insert(place.unwrap_or(self.lines.len()), format!("note: {note}"));
+        }
+        self
+    }
+
+    /// Of an attempt that was in doubt, and was sent again under its own id.
+    pub(super) fn sent_again(mut self) -> Self {
+        self.object["resent"] = true.into();
+        let note = "it was in doubt, and was sent again under its own id";
+        self.with_note(Some(note.to_owned()))
+    }
+
     /// What stands against a bid.
     pub(super) fn of_verdict(key: &Key, verdict: &Verdict, context: &Context) -> Self {
         let name = posting_name(key.marketplace(), &key.posting());
