@@ -25,7 +25,7 @@ pub use archive::{Admitted, Archive, Dossier, KeptAttempt, Pruned, Standing};
 pub use error::{LedgerError, Obstacle, Op, Subject};
 pub use ledger::Ledger;
 #[cfg(feature = "postgres")]
-pub use postgres::{BadPostgresUrl, PostgresConfig, PostgresStore};
+pub use postgres::{BadPostgresUrl, LedgerRole, PostgresConfig, PostgresDoctor, PostgresStore};
 pub use requests::{
     AuditAct, AuditQuery, BidQuery, Freshness, OperatorNote, Outcome, ResendRequest,
     ReserveRequest, Resolution, ResolveRequest, SeenSender, StartRequest,

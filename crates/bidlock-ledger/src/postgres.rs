@@ -10,11 +10,13 @@ mod admit;
 mod archive;
 mod config;
 mod desk;
+mod doctor;
 mod fault;
 mod hot;
 mod operate;
 mod pool;
 mod read;
+mod rights;
 mod rows;
 mod schema;
 mod statements;
@@ -37,8 +39,10 @@ use crate::types::{AttemptInfo, AuditEntry, HistoryEntry, Recorded, Reservation,
 use crate::{AttemptId, LedgerError, Result};
 pub use config::{BadPostgresUrl, PostgresConfig};
 use desk::{Desk, Wanted};
+pub use doctor::PostgresDoctor;
 use fault::{Done, Fault};
 use pool::{Manner, Session};
+pub use rights::LedgerRole;
 use statements::Statements;
 
 /// The ledger in a PostgreSQL database.

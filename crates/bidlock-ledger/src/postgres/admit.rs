@@ -155,7 +155,7 @@ pub(super) async fn admit_audit(
         text(&entry.because),
     ];
     // Alone, so that two imports do not both take it in.
-    let lock = sqls.put("LOCK TABLE {schema}.audit IN SHARE ROW EXCLUSIVE MODE");
+    let lock = sqls.put("SELECT {schema}.lock_audit()");
     let same = sqls.put(
         "SELECT EXISTS (SELECT FROM {schema}.audit
          WHERE at_us = $1 AND actor = $2 AND act = $3 AND marketplace IS NOT DISTINCT FROM $4
@@ -169,7 +169,7 @@ pub(super) async fn admit_audit(
     );
     let transaction = session.begin().await?;
     give_pass(&transaction, "import").await?;
-    transaction.batch_execute(&lock).await?;
+    transaction.query_typed(&lock, &[]).await?;
     let row = transaction.query_typed_one(&same, &values).await?;
     if rows::value::<bool>(&row, 0)? {
         return Ok(Admitted::Known);

@@ -212,7 +212,7 @@ pub(super) async fn accept(
     let statement = sqls.put(
         "UPDATE {schema}.meta m
          SET accepted_at_us = greatest(m.accepted_at_us, $1), system_id = p.system_id,
-             database_oid = p.database_oid, timeline = p.timeline
+             database_oid = p.database_oid, timeline = {schema}.timeline_v1()
          FROM {schema}.place_v1() p",
     );
     let at = sql_time(now);

@@ -128,8 +128,8 @@ pub(super) async fn migrate(
     let finish = schema.put_into(
         "INSERT INTO {schema}.meta (version, compatible_from, id, created_at_us, system_id,
              database_oid, timeline)
-         SELECT 0, 0, $1::uuid, $2, p.system_id, p.database_oid, p.timeline
-             FROM {schema}.place_v1() p
+         SELECT 0, 0, $1::uuid, $2, p.system_id, p.database_oid,
+                 {schema}.timeline_v1() FROM {schema}.place_v1() p
          ON CONFLICT DO NOTHING",
     );
     let now = sql_time(now);

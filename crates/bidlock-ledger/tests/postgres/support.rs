@@ -1,5 +1,6 @@
 //! What these tests share: a server while any test needs it, and ledgers on it.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bidlock_core::Platform;
@@ -17,6 +18,12 @@ pub(crate) fn shared_server() -> Arc<Postgres> {
     let server = Arc::new(Postgres::start());
     *shared = Arc::downgrade(&server);
     server
+}
+
+/// A schema that nobody else has, which is made faster than a database.
+pub(crate) fn new_schema() -> String {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    format!("test_{}", MADE.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Opens a ledger, from inside a runtime or outside.

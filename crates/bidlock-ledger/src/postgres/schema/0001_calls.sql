@@ -1,20 +1,24 @@
 -- What programs call. A name's version changes with what it takes or answers, and old names stay,
 -- so that several versions of bidlock use one ledger side by side.
 
--- Where this session really is. NULL is what cannot be told: in recovery, or without the right.
-CREATE FUNCTION {schema}.place_v1(
-    OUT system_id bigint, OUT database_oid bigint, OUT timeline bigint
-) LANGUAGE plpgsql AS $$
+-- Where this session really is, which never changes while it lasts: the cluster, where this role
+-- may ask for it, and the database.
+CREATE FUNCTION {schema}.place_v1(OUT system_id text, OUT database_oid text)
+LANGUAGE plpgsql AS $$
 BEGIN
-    database_oid := (SELECT oid FROM pg_database WHERE datname = current_database());
-    IF NOT pg_is_in_recovery() THEN
-        timeline := ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint;
+    database_oid := (SELECT oid::text FROM pg_database WHERE datname = current_database());
+    system_id := (SELECT c.system_identifier::text FROM pg_control_system() c);
+EXCEPTION WHEN insufficient_privilege THEN
+    system_id := NULL;
+END $$;
+
+-- The server's timeline, which a promotion and a restored backup change; NULL in recovery.
+CREATE FUNCTION {schema}.timeline_v1() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    IF pg_is_in_recovery() THEN
+        RETURN NULL;
     END IF;
-    BEGIN
-        system_id := (SELECT c.system_identifier FROM pg_control_system() c);
-    EXCEPTION WHEN insufficient_privilege THEN
-        system_id := NULL;
-    END;
+    RETURN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8);
 END $$;
 
 -- L12: why this is another copy than the one that was accepted last; NULL when it is not.
@@ -23,17 +27,27 @@ LANGUAGE plpgsql AS $$
 DECLARE
     m record;
     p record;
+    v_place text := current_setting('bidlock.place', true);
+    v_timeline text := {schema}.timeline_v1();
 BEGIN
+    IF coalesce(v_place, '') = '' THEN
+        -- Kept with the server's own session, of which it tells: true behind a pooler, too.
+        SELECT concat(q.system_id, '/', q.database_oid) INTO v_place FROM {schema}.place_v1() q;
+        PERFORM set_config('bidlock.place', v_place, false);
+    END IF;
     SELECT system_id, database_oid, timeline INTO m FROM {schema}.meta;
+    IF v_place = concat(m.system_id, '/', m.database_oid) AND v_timeline = m.timeline THEN
+        RETURN NULL;
+    END IF;
     SELECT * INTO p FROM {schema}.place_v1();
     RETURN CASE
         WHEN p.system_id <> m.system_id THEN format(
-            'it is in cluster %s, and was in %s', p.system_id, m.system_id)
+            'it is in the cluster %s, and was in %s', p.system_id, m.system_id)
         WHEN p.database_oid <> m.database_oid THEN format(
-            'it is in database number %s, and was in %s', p.database_oid, m.database_oid)
-        WHEN p.timeline <> m.timeline AND NOT p_trust_failover THEN format(
+            'it is in the database number %s, and was in %s', p.database_oid, m.database_oid)
+        WHEN v_timeline <> m.timeline AND NOT p_trust_failover THEN format(
             'the server is on timeline %s, and was on %s: a standby was promoted, or a backup '
-            'restored', p.timeline, m.timeline)
+            'restored', v_timeline, m.timeline)
         END;
 END $$;
 

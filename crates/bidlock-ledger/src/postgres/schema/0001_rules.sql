@@ -170,10 +170,14 @@ CREATE TRIGGER history_insert BEFORE INSERT ON {schema}.history
     FOR EACH ROW EXECUTE FUNCTION {schema}.history_insert();
 
 -- Whoever reads the audit in the order of its numbers misses nothing that is committed later.
+CREATE FUNCTION {schema}.lock_audit() RETURNS void LANGUAGE sql AS $$
+    SELECT pg_advisory_xact_lock(hashtextextended('{name}:audit', 7305804402566329188));
+$$;
+
 CREATE FUNCTION {schema}.audit_insert() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM {schema}.begin_change();
-    PERFORM pg_advisory_xact_lock(hashtextextended('{name}:audit', 7305804402566329188));
+    PERFORM {schema}.lock_audit();
     NEW.seq := nextval('{schema}.audit_seq');
     RETURN NEW;
 END $$;

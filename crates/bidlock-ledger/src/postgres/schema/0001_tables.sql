@@ -13,9 +13,9 @@ CREATE TABLE {schema}.meta (
     -- L12: when a person last accepted a restored copy.
     accepted_at_us   bigint,
     -- L12: where this ledger lives; NULL is not compared.
-    system_id        bigint,
-    database_oid     bigint,
-    timeline         bigint
+    system_id        text,
+    database_oid     text,
+    timeline         text
 );
 
 CREATE SEQUENCE {schema}.attempts_seq;

@@ -15,6 +15,7 @@ pub struct PgBouncer {
     // Dropped before the folder that it reads.
     process: Process,
     port: u16,
+    server_port: u16,
     _folder: TempDir,
 }
 
@@ -75,13 +76,20 @@ impl PgBouncer {
             }
             answers.is_ok() || ended
         });
-        failure.map_or(Ok(Self { process, port, _folder: folder }), Err)
+        let server_port = server.port();
+        failure.map_or(Ok(Self { process, port, server_port, _folder: folder }), Err)
     }
 
     /// The TCP address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// Whether it stands before this server.
+    #[must_use]
+    pub const fn leads_to(&self, server: &Postgres) -> bool {
+        self.server_port == server.port()
     }
 
     /// A database's URL for a role.
