@@ -28,7 +28,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bidlock_core::{Clock, Endpoint, Health, Key, Platform, Refusal, WallTime};
 
-use crate::archive::Archive;
 use crate::error::{Op, Subject};
 use crate::requests::{
     AuditAct, AuditQuery, BidQuery, OperatorNote, Outcome, ResendRequest, ReserveRequest,
@@ -282,9 +281,5 @@ impl Store for PostgresStore {
 
     fn endpoint(&self) -> &Endpoint {
         &self.endpoint
-    }
-
-    fn archive(&self) -> Option<&dyn Archive> {
-        Some(self)
     }
 }

@@ -28,7 +28,6 @@ use std::sync::mpsc::Receiver;
 use async_trait::async_trait;
 use bidlock_core::{Clock, Endpoint, Health, Key, Platform, WallTime};
 
-use crate::archive::Archive;
 use crate::error::{Op, Subject};
 use crate::requests::{
     AuditAct, AuditQuery, BidQuery, OperatorNote, Outcome, ResendRequest, ReserveRequest,
@@ -244,9 +243,5 @@ impl Store for SqliteStore {
 
     fn endpoint(&self) -> &Endpoint {
         &self.endpoint
-    }
-
-    fn archive(&self) -> Option<&dyn Archive> {
-        Some(self)
     }
 }

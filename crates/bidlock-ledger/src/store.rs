@@ -1,5 +1,3 @@
-use std::fmt::Debug;
-
 use async_trait::async_trait;
 use bidlock_core::{Endpoint, Health, Key, WallTime};
 
@@ -18,7 +16,7 @@ use crate::{AttemptId, Result};
 /// as of then. Values were checked by [`Ledger`](crate::Ledger) before they come here. Every
 /// method that changes something may take effect after its future was dropped.
 #[async_trait]
-pub trait Store: Debug + Send + Sync + 'static {
+pub trait Store: Archive {
     /// The attempt of a posting that is outside [`State::Abandoned`](crate::State::Abandoned).
     async fn open_attempt(&self, key: &Key, now: WallTime) -> Result<Option<AttemptInfo>>;
 
@@ -84,9 +82,4 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// Where the store is.
     fn endpoint(&self) -> &Endpoint;
-
-    /// The ledger as a whole, where the store can handle it so.
-    fn archive(&self) -> Option<&dyn Archive> {
-        None
-    }
 }

@@ -1,9 +1,8 @@
-use bidlock_core::{InvalidValue, Refusal, WallTime};
+use bidlock_core::{InvalidValue, WallTime};
 
 use super::Ledger;
 use crate::Result;
-use crate::archive::{Admitted, Archive, Dossier, Pruned, Standing};
-use crate::error::{LedgerError, Op, Subject};
+use crate::archive::{Admitted, Dossier, Pruned, Standing};
 use crate::requests::{BidQuery, OperatorNote, check_limit};
 use crate::state::State;
 use crate::types::AuditEntry;
@@ -19,7 +18,7 @@ impl Ledger {
     /// # Cancel safety
     /// Nothing is changed by it.
     pub async fn standing(&self) -> Result<Standing> {
-        self.archive(Op::Standing)?.standing().await
+        self.store.standing().await
     }
 
     /// Tells how many attempts are in each state: every state once, in the order of
@@ -31,7 +30,7 @@ impl Ledger {
     /// # Cancel safety
     /// Nothing is changed by it.
     pub async fn counts(&self) -> Result<Vec<(State, u64)>> {
-        let mut counts = self.archive(Op::Read)?.counts(self.wall()).await?;
+        let mut counts = self.store.counts(self.wall()).await?;
         let started = BidQuery {
             state: Some(State::Started),
             limit: limits::PAGE_MAX,
@@ -65,7 +64,7 @@ impl Ledger {
         limit: u32,
     ) -> Result<Vec<Dossier>> {
         check_limit(limit)?;
-        self.archive(Op::Export)?.dossiers(after, limit).await
+        self.store.dossiers(after, limit).await
     }
 
     /// Takes in what another ledger knows of a posting. Repeating it is harmless.
@@ -79,7 +78,7 @@ impl Ledger {
     /// It may take effect after the future was dropped; repeating it is harmless.
     pub async fn admit(&self, dossier: &Dossier) -> Result<Admitted> {
         dossier.check()?;
-        let admitted = self.archive(Op::Import)?.admit(dossier).await?;
+        let admitted = self.store.admit(dossier).await?;
         let (marketplace, posting) = (&dossier.marketplace, &dossier.posting_encoded);
         tracing::debug!(%marketplace, %posting, ?admitted, "admitted");
         Ok(admitted)
@@ -95,7 +94,7 @@ impl Ledger {
     /// Nothing is changed by it.
     pub async fn audit_forward(&self, after: Option<u64>, limit: u32) -> Result<Vec<AuditEntry>> {
         check_limit(limit)?;
-        self.archive(Op::Export)?.audit_forward(after, limit).await
+        self.store.audit_forward(after, limit).await
     }
 
     /// Takes in an entry of another ledger's audit, where it is not known already.
@@ -108,7 +107,7 @@ impl Ledger {
     /// It may take effect after the future was dropped; repeating it is harmless.
     pub async fn admit_audit(&self, entry: &AuditEntry) -> Result<Admitted> {
         entry.check()?;
-        self.archive(Op::Import)?.admit_audit(entry).await
+        self.store.admit_audit(entry).await
     }
 
     /// Removes postings that are over, `limit` of them at most, whose last step lies before
@@ -131,7 +130,7 @@ impl Ledger {
             let why = "what is to come cannot be forgotten";
             return Err(InvalidValue::new("horizon", shown, why).into());
         }
-        let pruned = self.archive(Op::Prune)?.prune(before, limit, now).await?;
+        let pruned = self.store.prune(before, limit, now).await?;
         tracing::info!(attempts = pruned.attempts, before_us = before.as_micros(), "pruned");
         Ok(pruned)
     }
@@ -146,16 +145,8 @@ impl Ledger {
     /// It may take effect after the future was dropped; the audit tells.
     pub async fn accept(&self, note: &OperatorNote) -> Result<()> {
         note.check()?;
-        self.archive(Op::Standing)?.accept(note, self.wall()).await?;
+        self.store.accept(note, self.wall()).await?;
         tracing::warn!(actor = note.actor, "accepted as it is");
         Ok(())
-    }
-
-    pub(super) fn archive(&self, op: Op) -> Result<&dyn Archive> {
-        self.store.archive().ok_or_else(|| {
-            let reason = Refusal::Other("this store cannot be handled as a whole".to_owned());
-            let endpoint = self.endpoint().clone();
-            LedgerError::Refused { op, subject: Subject::Ledger, endpoint, reason }
-        })
     }
 }

@@ -17,11 +17,8 @@ impl Ledger {
         now: WallTime,
     ) -> Result<Option<Duration>> {
         let stale = freshness.stale_at(now);
-        let (None, Some(seen_at), Some(archive)) = (stale, freshness.seen_at, self.store.archive())
-        else {
-            return Ok(stale);
-        };
-        let standing = relabel(Op::ShouldBid, self.noted(archive.standing().await))?;
+        let (None, Some(seen_at)) = (stale, freshness.seen_at) else { return Ok(stale) };
+        let standing = relabel(Op::ShouldBid, self.noted(self.store.standing().await))?;
         let forgotten = standing.pruned_before.is_some_and(|horizon| seen_at < horizon);
         Ok(forgotten.then(|| now.since(seen_at)))
     }
@@ -60,10 +57,8 @@ impl Ledger {
         subject: &Subject,
         now: WallTime,
     ) -> Result<()> {
-        let (Some(faults), Some(archive)) = (self.marks.unseen(), self.store.archive()) else {
-            return Ok(());
-        };
-        let standing = relabel(op, archive.standing().await)?;
+        let Some(faults) = self.marks.unseen() else { return Ok(()) };
+        let standing = relabel(op, self.store.standing().await)?;
         if let Some(why) = self.missed(op, &standing, now).await? {
             let (subject, endpoint) = (subject.clone(), self.endpoint().clone());
             let reason = Refusal::Restored(why);

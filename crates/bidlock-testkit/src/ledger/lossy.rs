@@ -193,53 +193,40 @@ impl Store for LossyLedger {
     fn endpoint(&self) -> &Endpoint {
         self.inner.endpoint()
     }
-
-    fn archive(&self) -> Option<&dyn Archive> {
-        Some(self)
-    }
-}
-
-impl LossyLedger {
-    fn whole(&self) -> Result<&dyn Archive> {
-        self.inner.archive().ok_or_else(|| {
-            let (subject, endpoint) = (Subject::Ledger, self.endpoint().clone());
-            LedgerError::NotFound { op: Op::Standing, subject, endpoint }
-        })
-    }
 }
 
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl Archive for LossyLedger {
     async fn standing(&self) -> Result<Standing> {
-        self.whole()?.standing().await
+        self.inner.standing().await
     }
 
     async fn counts(&self, now: WallTime) -> Result<Vec<(State, u64)>> {
-        self.whole()?.counts(now).await
+        self.inner.counts(now).await
     }
 
     async fn dossiers(&self, after: Option<&(String, String)>, limit: u32) -> Result<Vec<Dossier>> {
-        self.whole()?.dossiers(after, limit).await
+        self.inner.dossiers(after, limit).await
     }
 
     async fn admit(&self, dossier: &Dossier) -> Result<Admitted> {
-        self.whole()?.admit(dossier).await
+        self.inner.admit(dossier).await
     }
 
     async fn audit_forward(&self, after: Option<u64>, limit: u32) -> Result<Vec<AuditEntry>> {
-        self.whole()?.audit_forward(after, limit).await
+        self.inner.audit_forward(after, limit).await
     }
 
     async fn admit_audit(&self, entry: &AuditEntry) -> Result<Admitted> {
-        self.whole()?.admit_audit(entry).await
+        self.inner.admit_audit(entry).await
     }
 
     async fn prune(&self, before: WallTime, limit: u32, now: WallTime) -> Result<Pruned> {
-        self.whole()?.prune(before, limit, now).await
+        self.inner.prune(before, limit, now).await
     }
 
     async fn accept(&self, note: &OperatorNote, now: WallTime) -> Result<()> {
-        self.whole()?.accept(note, now).await
+        self.inner.accept(note, now).await
     }
 }

@@ -11,10 +11,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bidlock_core::{Endpoint, FencingToken, Health, Key, Liveness, ProcessMark, WallTime, limits};
 use bidlock_ledger::{
-    Archive, AttemptId, AttemptInfo, AuditAct, AuditEntry, AuditQuery, BidQuery, Fingerprint,
-    HistoryEntry, LedgerError, OperatorNote, Outcome, Recorded, ResendRequest, Reservation,
-    ReserveRequest, Resolution, ResolveRequest, Result, SeenSender, Start, StartRequest, State,
-    Store, Verdict,
+    AttemptId, AttemptInfo, AuditAct, AuditEntry, AuditQuery, BidQuery, Fingerprint, HistoryEntry,
+    LedgerError, OperatorNote, Outcome, Recorded, ResendRequest, Reservation, ReserveRequest,
+    Resolution, ResolveRequest, Result, SeenSender, Start, StartRequest, State, Store, Verdict,
 };
 
 use super::LedgerFixture;
@@ -386,9 +385,5 @@ impl Store for Saboteur {
 
     fn endpoint(&self) -> &Endpoint {
         self.inner.endpoint()
-    }
-
-    fn archive(&self) -> Option<&dyn Archive> {
-        Some(self)
     }
 }
