@@ -2,7 +2,7 @@
 
 mod bad_files;
 mod copies;
-mod made;
+pub(crate) mod made;
 mod pages;
 mod prune;
 
@@ -11,7 +11,7 @@ use std::fs;
 use crate::{Ran, User, objects, text};
 
 /// Leaves one posting in each state that real bids and operators bring about.
-fn every_state(user: &User) {
+pub(crate) fn every_state(user: &User) {
     let bid = |posting: &str, script: &str| {
         let words =
             ["bid", "upwork", posting, "--submit-timeout", "30s", "--reference-from-stdout"];
@@ -37,7 +37,7 @@ fn every_state(user: &User) {
 }
 
 /// All that a ledger says of its postings, in an order of its own.
-fn told(user: &User, ledger: &str) -> Vec<String> {
+pub(crate) fn told(user: &User, ledger: &str) -> Vec<String> {
     let read = |words: &[&str]| {
         let mut words = words.to_vec();
         words.extend(["--ledger-url", ledger]);
@@ -63,12 +63,12 @@ fn told(user: &User, ledger: &str) -> Vec<String> {
     lines
 }
 
-fn import(user: &User, file: &str, ledger: &str) -> Ran {
+pub(crate) fn import(user: &User, file: &str, ledger: &str) -> Ran {
     user.run(&["ledger", "import", file, "--ledger-url", ledger, "--json"])
 }
 
 /// The postings of an export: what is between its head and its audit.
-fn postings(user: &User, file: &str) -> Vec<String> {
+pub(crate) fn postings(user: &User, file: &str) -> Vec<String> {
     let text = fs::read_to_string(user.path(file)).unwrap();
     text.lines().filter(|line| line.starts_with("{\"posting\"")).map(str::to_owned).collect()
 }

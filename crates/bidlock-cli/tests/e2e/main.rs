@@ -16,6 +16,7 @@ mod init;
 mod ledger;
 mod main_job;
 mod operator;
+mod postgres;
 mod reconcile;
 mod redis;
 mod scripts;

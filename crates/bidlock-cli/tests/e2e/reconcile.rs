@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{Ran, SOON, User, end, objects, pid_in, runs, signal, text};
 
 /// Leaves a doubt whose send-by has passed.
-fn doubt(user: &User, posting: &str) -> String {
+pub(crate) fn doubt(user: &User, posting: &str) -> String {
     let words = ["bid", "upwork", posting, "--submit-timeout", "100ms", "--payload", "bid.txt"];
     fs::write(user.path("bid.txt"), "our bid").unwrap();
     let bid = user.run(&[&words[..], &["--", "sh", "-c", "exit 3"]].concat());

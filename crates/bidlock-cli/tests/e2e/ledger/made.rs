@@ -128,7 +128,7 @@ fn posting(number: usize) -> Value {
 }
 
 /// Writes an export with so many postings, and a line of audit for every hundredth.
-pub(super) fn export(user: &User, file: &str, postings: usize) {
+pub(crate) fn export(user: &User, file: &str, postings: usize) {
     let mut out = BufWriter::new(File::create(user.path(file)).unwrap());
     let head = json!({
         "bidlock_ledger": 1, "id": "00000000-0000-4000-8000-000000000001",

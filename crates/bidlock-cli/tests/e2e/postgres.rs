@@ -1,0 +1,139 @@
+//! A ledger on a real PostgreSQL server, as users and operators meet it.
+
+use std::fs;
+
+use bidlock_testkit::servers::Postgres;
+use bidlock_testkit::wait_until;
+use serde_json::Value;
+
+use crate::ledger::{every_state, import, made, postings, told};
+use crate::{SOON, User, end, objects, text};
+
+/// A server, and the URL of a database on it for a ledger.
+fn ledger() -> (Postgres, String) {
+    let server = Postgres::start();
+    let database = server.new_database();
+    let url = server.url(&database);
+    (server, url)
+}
+
+fn export(user: &User, file: &str, ledger: &str) -> Vec<Value> {
+    let done = user.run(&["ledger", "export", file, "--ledger-url", ledger]);
+    assert_eq!(done.code, 0, "{done:?}");
+    let read = |line: &String| serde_json::from_str(line).unwrap();
+    postings(user, file).iter().map(read).collect()
+}
+
+fn status(user: &User, ledger: &str) -> Value {
+    user.json(&["ledger", "status", "--ledger-url", ledger]).remove(0)
+}
+
+#[test]
+fn a_ledger_moves_from_a_file_to_a_server_and_back_without_loss() {
+    let user = User::new();
+    every_state(&user);
+    let (_server, url) = ledger();
+    let file = format!("sqlite://{}", user.database().display());
+    let before = export(&user, "file.jsonl", &file);
+    let moved = import(&user, "file.jsonl", &url);
+    assert_eq!(moved.code, 0, "{moved:?}");
+    assert_eq!(told(&user, &url), told(&user, &file));
+    assert_eq!(status(&user, &url)["counts"], status(&user, &file)["counts"]);
+    assert_eq!(export(&user, "server.jsonl", &url), before);
+    // Bidders find every posting as it was.
+    for (posting, code) in [("placed", 10), ("späť 🚀", 10), ("unknown", 11), ("not sent", 0)] {
+        let bid = user.run(&["bid", "upwork", posting, "--ledger-url", &url, "true"]);
+        assert_eq!(bid.code, code, "{posting}: {bid:?}");
+    }
+    assert_eq!(import(&user, "server.jsonl", "sqlite:back.db").code, 0);
+    assert_eq!(export(&user, "back.jsonl", "sqlite:back.db"), before);
+    let known = import(&user, "file.jsonl", "sqlite:back.db");
+    assert_eq!(objects(&known.stdout)[0]["postings_known"], 9, "{known:?}");
+    // The server knows more by now than the file did.
+    let older = import(&user, "file.jsonl", &url);
+    assert_eq!(older.code, 78, "{older:?}");
+    assert!(older.stderr.contains("file.jsonl, line"), "{older:?}");
+}
+
+#[test]
+fn an_import_into_a_server_that_was_killed_is_run_again_and_loses_nothing() {
+    const POSTINGS: usize = 10_000;
+    let user = User::new();
+    let (server, url) = ledger();
+    assert_eq!(user.run(&["ledger", "migrate", "--ledger-url", &url]).code, 0);
+    made::export(&user, "all.jsonl", POSTINGS);
+    let database = url.rsplit_once('/').unwrap().1;
+    let count = || -> usize {
+        server.text(database, "SELECT count(*) FROM bidlock.attempts").parse().unwrap()
+    };
+    for n in 1..=2 {
+        let words = ["ledger", "import", "all.jsonl", "--ledger-url", &url];
+        let killed = user.start(&words);
+        wait_until("a part of it", SOON, || count() > n * 1_000);
+        killed.kill().unwrap();
+        assert_eq!(end(killed).code, 1009);
+        assert!(count() < POSTINGS, "{} are there already", count());
+    }
+    let done = import(&user, "all.jsonl", &url);
+    assert_eq!(done.code, 0, "{done:?}");
+    let taken = &objects(&done.stdout)[0];
+    let known = taken["postings_known"].as_u64().unwrap();
+    assert!(known > 1_500 && known < 10_000, "{taken}");
+    assert_eq!(taken["postings"].as_u64().unwrap() + known, 10_000);
+    let here = export(&user, "server.jsonl", &url);
+    let there = fs::read_to_string(user.path("all.jsonl")).unwrap();
+    let there = there.lines().filter(|line| line.starts_with("{\"posting\""));
+    assert_eq!(here.len(), POSTINGS);
+    for (here, there) in here.iter().zip(there) {
+        assert_eq!(*here, serde_json::from_str::<Value>(there).unwrap());
+    }
+    let audit = user.json(&["audit", "--ledger-url", &url, "--limit", "1000"]);
+    assert_eq!(audit.iter().filter(|entry| text(entry, "act") == "withdraw").count(), 100);
+    let pruned = ["ledger", "prune", "--yes", "--json", "--ledger-url", &url];
+    let pruned = objects(&user.run(&pruned).stdout)[0]["attempts"].as_u64().unwrap();
+    let left = status(&user, &url)["counts"].clone();
+    assert_eq!(left["placed"], 0, "{left}");
+    assert_eq!(count() as u64 + pruned, 10_833, "of the twelfth kind each has two attempts");
+}
+
+#[test]
+fn several_reconcilers_settle_the_doubts_of_a_server_once() {
+    let user = User::new();
+    let (_server, url) = ledger();
+    for n in 0..5 {
+        let posting = format!("job_{n}");
+        let words = ["bid", "upwork", &posting, "--submit-timeout", "100ms", "--ledger-url", &url];
+        assert_eq!(user.run(&[&words[..], &["--", "sh", "-c", "exit 3"]].concat()).code, 11);
+    }
+    let dry = ["reconcile", "--dry-run", "--visibility-delay", "0", "--ledger-url", &url];
+    wait_until("the send-by", SOON, || user.run(&dry).stdout.lines().count() == 5);
+    let script = "echo $BIDLOCK_POSTING >> asked; sleep 0.1; echo found R-$BIDLOCK_POSTING";
+    let words = ["reconcile", "--visibility-delay", "0", "--ledger-url", &url];
+    let words = [&words[..], &["--", "sh", "-c", script]].concat();
+    let rounds: Vec<_> = (0..3).map(|_| user.start(&words)).collect();
+    for round in rounds {
+        let ended = end(round);
+        assert!(matches!(ended.code, 0 | 11), "{ended:?}");
+    }
+    assert_eq!(fs::read_to_string(user.path("asked")).unwrap().lines().count(), 5);
+    assert_eq!(status(&user, &url)["counts"]["placed"], 5);
+}
+
+#[test]
+fn a_server_that_is_not_there_or_a_bad_name_of_one_is_told() {
+    let user = User::new();
+    for (url, codes, said) in [
+        ("postgres://postgres@127.0.0.1:1/x", &[69][..], "127.0.0.1:1"),
+        ("postgres://postgres:s3cret@127.0.0.1:1/x", &[69], "127.0.0.1:1"),
+        ("postgres://h:port/x", &[78], "postgres"),
+        ("postgres:", &[78], "postgres"),
+    ] {
+        for words in
+            [&["ledger", "status"][..], &["reconcile", "true"], &["bid", "upwork", "j", "true"]]
+        {
+            let ran = user.run(&[&["--ledger-url", url][..], words].concat());
+            assert!(codes.contains(&ran.code), "{url} {words:?}: {ran:?}");
+            assert!(ran.stderr.contains(said) && !ran.stderr.contains("s3cret"), "{url}: {ran:?}");
+        }
+    }
+}
