@@ -30,7 +30,7 @@ pub use requests::{
     AuditAct, AuditQuery, BidQuery, Freshness, OperatorNote, Outcome, ResendRequest,
     ReserveRequest, Resolution, ResolveRequest, SeenSender, StartRequest,
 };
-pub use sqlite::SqliteStore;
+pub use sqlite::{SqliteDoctor, SqliteStore};
 pub use state::{Event, State};
 pub use store::Store;
 pub use types::{AttemptInfo, AuditEntry, HistoryEntry, Recorded, Reservation, Start, Verdict};

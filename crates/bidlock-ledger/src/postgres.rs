@@ -23,7 +23,7 @@ mod statements;
 mod tls;
 mod whole;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use bidlock_core::{Clock, Endpoint, Health, Key, Platform, Refusal, WallTime};
@@ -35,11 +35,12 @@ use crate::requests::{
 };
 use crate::store::Store;
 use crate::types::{AttemptInfo, AuditEntry, HistoryEntry, Recorded, Reservation, Start};
-use crate::{AttemptId, LedgerError, Result};
+use crate::{AttemptId, LedgerError, LedgerId, Result};
 pub use config::{BadPostgresUrl, PostgresConfig};
 use desk::{Desk, Wanted};
 pub use doctor::PostgresDoctor;
 use fault::{Done, Fault};
+use hot::Expected;
 use pool::{Manner, Session};
 pub use rights::LedgerRole;
 use statements::Statements;
@@ -51,6 +52,8 @@ pub struct PostgresStore {
     desk: Desk,
     sqls: Arc<Statements>,
     trusts_failover: bool,
+    /// Known once it is open.
+    ledger: OnceLock<LedgerId>,
     clock: Arc<dyn Clock>,
 }
 
@@ -96,7 +99,7 @@ impl PostgresStore {
         let desk = Desk::start(config.clone(), Arc::clone(&clock)).map_err(failed)?;
         let sqls = Arc::new(Statements::of(&config.schema));
         let trusts_failover = config.trusts_failover;
-        Ok(Self { endpoint, desk, sqls, trusts_failover, clock })
+        Ok(Self { endpoint, desk, sqls, trusts_failover, ledger: OnceLock::new(), clock })
     }
 
     async fn open(&self, platform: &Platform, always: bool) -> Result<()> {
@@ -116,7 +119,13 @@ impl PostgresStore {
         let opened = self.desk.call(Wanted::Always, manner, work).await;
         let id = opened.map_err(self.explain(Op::Open, Subject::Ledger))?;
         self.desk.keep_to(&self.sqls.schema, id).await;
+        self.ledger.get_or_init(|| id);
         Ok(())
+    }
+
+    fn expected(&self) -> Expected {
+        let ledger = self.ledger.get().map(ToString::to_string).unwrap_or_default();
+        Expected { ledger, trusts_failover: self.trusts_failover }
     }
 
     fn explain(&self, op: Op, subject: Subject) -> impl FnOnce(Fault) -> LedgerError + '_ {
@@ -160,9 +169,9 @@ impl Store for PostgresStore {
         now: WallTime,
     ) -> Result<Reservation> {
         let (sqls, asked, request) = (Arc::clone(&self.sqls), key.clone(), request.clone());
-        let trusts = self.trusts_failover;
+        let expected = self.expected();
         let work = async move |session: &mut Session| {
-            hot::reserve(session, &sqls, &asked, &request, now, trusts).await
+            hot::reserve(session, &sqls, &asked, &request, now, &expected).await
         };
         let done = self.desk.call(Wanted::WhileAwaited, Manner::WRITE, work).await;
         done.map_err(self.explain(Op::Reserve, about(key)))
@@ -170,9 +179,9 @@ impl Store for PostgresStore {
 
     async fn start(&self, id: &AttemptId, request: &StartRequest, now: WallTime) -> Result<Start> {
         let (sqls, id, request) = (Arc::clone(&self.sqls), *id, *request);
-        let trusts = self.trusts_failover;
+        let expected = self.expected();
         let work = async move |session: &mut Session| {
-            hot::start(session, &sqls, &id, &request, now, trusts).await
+            hot::start(session, &sqls, &id, &request, now, &expected).await
         };
         let done = self.desk.call(Wanted::WhileAwaited, Manner::WRITE, work).await;
         done.map_err(self.explain(Op::Start, Subject::Attempt(id)))
@@ -185,9 +194,9 @@ impl Store for PostgresStore {
         now: WallTime,
     ) -> Result<Start> {
         let (sqls, id, request) = (Arc::clone(&self.sqls), *id, request.clone());
-        let trusts = self.trusts_failover;
+        let expected = self.expected();
         let work = async move |session: &mut Session| {
-            hot::resend(session, &sqls, &id, &request, now, trusts).await
+            hot::resend(session, &sqls, &id, &request, now, &expected).await
         };
         let done = self.desk.call(Wanted::WhileAwaited, Manner::WRITE, work).await;
         done.map_err(self.explain(Op::Resend, Subject::Attempt(id)))

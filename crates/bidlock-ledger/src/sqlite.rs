@@ -6,6 +6,7 @@
 
 mod admit;
 mod archive;
+mod doctor;
 mod fault;
 mod file;
 mod folders;
@@ -36,6 +37,7 @@ use crate::requests::{
 use crate::store::Store;
 use crate::types::{AttemptInfo, AuditEntry, HistoryEntry, Recorded, Reservation, Start};
 use crate::{AttemptId, LedgerError, Result};
+pub use doctor::SqliteDoctor;
 use fault::Fault;
 use patience::Patience;
 use worker::{Fail, Job, Wanted, Worker};

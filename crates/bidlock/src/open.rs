@@ -78,6 +78,23 @@ pub fn doctor(url: &StoreUrl, prefix: &Prefix, platform: &Platform) -> Option<Ar
     }
 }
 
+/// Looks at a ledger for what could lose or repeat a bid; `None` for a store that keeps none, or is
+/// not in this build. Nothing is opened before it is asked to look, and nothing is changed by it.
+/// The TTL that it takes means nothing to a ledger.
+#[must_use]
+pub fn ledger_doctor(url: &StoreUrl, platform: &Platform) -> Option<Arc<dyn Diagnose>> {
+    match url {
+        StoreUrl::Sqlite(path) => Some(Arc::new(bidlock_ledger::SqliteDoctor::new(path, platform))),
+        #[cfg(feature = "postgres")]
+        StoreUrl::Postgres(config) => {
+            Some(Arc::new(bidlock_ledger::PostgresDoctor::new(config, platform)))
+        }
+        #[cfg(not(feature = "postgres"))]
+        StoreUrl::Postgres(_) => None,
+        StoreUrl::Memory | StoreUrl::Redis(_) => None,
+    }
+}
+
 /// Opens the ledger that a URL names, with the clocks of its locker.
 ///
 /// # Errors

@@ -30,7 +30,7 @@ pub(super) async fn standing(
 ) -> Done<Standing> {
     let statement = sqls.put(
         "SELECT m.id::text, m.version, m.pruned_before_us, m.accepted_at_us,
-             {schema}.changed_v1($1) FROM {schema}.meta m",
+             {schema}.changed_v1(NULL, $1) FROM {schema}.meta m",
     );
     let trusts = [(&trusts_failover as _, tokio_postgres::types::Type::BOOL)];
     let row = session.client().query_typed_one(&statement, &trusts).await?;

@@ -148,6 +148,8 @@ impl PostgresConfig {
             config.dbname(database);
         }
         config.ssl_mode(match self.tls {
+            // No TLS is spoken over a socket, as with libpq.
+            _ if place.host.starts_with('/') => SslMode::Disable,
             TlsMode::Disable => SslMode::Disable,
             TlsMode::Prefer => SslMode::Prefer,
             TlsMode::Require | TlsMode::VerifyFull(_) => SslMode::Require,

@@ -14,6 +14,15 @@ use crate::state::Event;
 use crate::types::{Recorded, Reservation, Start, Verdict};
 use crate::values::{AttemptId, fit_line, limits};
 
+/// What a store was opened on; where it leads elsewhere, nothing is given out (L12).
+#[derive(Debug)]
+pub(super) struct Expected {
+    /// The ledger's identity.
+    pub(super) ledger: String,
+    /// Whether a promoted standby is known to have all that was acknowledged.
+    pub(super) trusts_failover: bool,
+}
+
 /// What one of our functions answered.
 struct Answer {
     word: String,
@@ -58,7 +67,7 @@ pub(super) async fn reserve(
     key: &Key,
     request: &ReserveRequest,
     now: WallTime,
-    trusts_failover: bool,
+    expected: &Expected,
 ) -> Done<Reservation> {
     let (marketplace, posting) = (key.marketplace(), key.posting_encoded());
     let (id, token) = (request.attempt.to_string(), sql(request.token.get()));
@@ -76,7 +85,8 @@ pub(super) async fn reserve(
         int8(&seen_at),
         int8(&at),
         text(&doubt),
-        (&trusts_failover, Type::BOOL),
+        text(&expected.ledger),
+        (&expected.trusts_failover, Type::BOOL),
     ];
     let answer = match Answer::of(session, &sqls.reserve, &values).await {
         Ok(answer) => answer,
@@ -108,7 +118,7 @@ pub(super) async fn start(
     id: &AttemptId,
     request: &StartRequest,
     now: WallTime,
-    trusts_failover: bool,
+    expected: &Expected,
 ) -> Done<Start> {
     let (text_id, token) = (id.to_string(), sql(request.token.get()));
     let (send_by, at) = (sql_time(request.send_by), sql_time(now));
@@ -119,7 +129,8 @@ pub(super) async fn start(
         int8(&send_by),
         text(&payload),
         int8(&at),
-        (&trusts_failover, Type::BOOL),
+        text(&expected.ledger),
+        (&expected.trusts_failover, Type::BOOL),
     ];
     started(Answer::of(session, &sqls.start, &values).await?, now)
 }
@@ -131,7 +142,7 @@ pub(super) async fn resend(
     id: &AttemptId,
     request: &ResendRequest,
     now: WallTime,
-    trusts_failover: bool,
+    expected: &Expected,
 ) -> Done<Start> {
     let (text_id, token) = (id.to_string(), sql(request.token.get()));
     let (send_by, at) = (sql_time(request.send_by), sql_time(now));
@@ -147,7 +158,8 @@ pub(super) async fn resend(
         text(&holder),
         text(&process),
         int8(&at),
-        (&trusts_failover, Type::BOOL),
+        text(&expected.ledger),
+        (&expected.trusts_failover, Type::BOOL),
     ];
     started(Answer::of(session, &sqls.resend, &values).await?, now)
 }

@@ -89,7 +89,7 @@ impl<'a> Act<'a> {
         let advance = self.sqls.put(
             "UPDATE {schema}.attempts
              SET state = $1, event = $2, decided_at_us = $3, reference = $4, reason = $5
-             WHERE id = $6::uuid AND state = $7",
+             WHERE id = $6::uuid AND (state = $7) IS TRUE",
         );
         let values = [
             text(&next),

@@ -33,9 +33,12 @@ impl Statements {
             |rest: &str| put(format!("SELECT {columns} FROM {{schema}}.attempts a WHERE {rest}"));
         Self {
             schema: schema.clone(),
-            reserve: put(call("reserve_v1", "$1, $2, $3::uuid, $4, $5, $6, $7, $8, $9, $10")),
-            start: put(call("start_v1", "$1::uuid, $2, $3, $4, $5, $6")),
-            resend: put(call("resend_v1", "$1::uuid, $2, $3, $4, $5, $6, $7, $8, $9")),
+            reserve: put(call(
+                "reserve_v1",
+                "$1, $2, $3::uuid, $4, $5, $6, $7, $8, $9, $10::uuid, $11",
+            )),
+            start: put(call("start_v1", "$1::uuid, $2, $3, $4, $5, $6::uuid, $7")),
+            resend: put(call("resend_v1", "$1::uuid, $2, $3, $4, $5, $6, $7, $8, $9::uuid, $10")),
             record: put(call("record_v1", "$1::uuid, $2, $3, $4, $5")),
             open_attempt: attempts(
                 "a.marketplace = $1 AND a.posting = $2 AND a.state <> 'abandoned'",

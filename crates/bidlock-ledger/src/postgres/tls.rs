@@ -113,7 +113,8 @@ where
     type Error = io::Error;
 
     fn make_tls_connect(&mut self, domain: &str) -> io::Result<Handshake> {
-        let server = ServerName::try_from(domain.to_owned()).map_err(io::Error::other)?;
+        // Asked for also where no TLS is spoken, as over a socket, whose folder is no name.
+        let server = ServerName::try_from(domain.to_owned()).map_err(io::Error::other);
         Ok(Handshake { connector: self.0.clone(), server })
     }
 }
@@ -121,7 +122,7 @@ where
 /// A handshake that is about to begin.
 pub(super) struct Handshake {
     connector: TlsConnector,
-    server: ServerName<'static>,
+    server: io::Result<ServerName<'static>>,
 }
 
 impl<S> TlsConnect<S> for Handshake
@@ -134,7 +135,7 @@ where
 
     fn connect(self, stream: S) -> Self::Future {
         Box::pin(async move {
-            let secured = self.connector.connect(self.server, stream).await;
+            let secured = self.connector.connect(self.server?, stream).await;
             secured.map(Secured).map_err(explained)
         })
     }

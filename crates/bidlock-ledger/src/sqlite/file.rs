@@ -173,15 +173,15 @@ fn step_up(connection: &Connection, patience: &Patience) -> Result<(), Fault> {
 
 /// What the file says of its schema.
 #[derive(Debug, Clone, Copy)]
-struct Found {
+pub(super) struct Found {
     /// Its version; 0 when there is none.
-    version: i64,
+    pub(super) version: i64,
     /// The oldest version whose programs may use it, where it says so.
     compatible_from: Option<i64>,
 }
 
 impl Found {
-    fn read(connection: &Connection) -> rusqlite::Result<Self> {
+    pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
         let there = |name: &str| {
             let sql_text = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1";
             connection.query_row(sql_text, [name], |_| Ok(())).optional()
@@ -202,7 +202,7 @@ impl Found {
 
     /// The version to step up from; none when the schema is to be used as it is. Refuses a
     /// schema that this code would misread.
-    fn usable(self) -> Result<Option<usize>, Fault> {
+    pub(super) fn usable(self) -> Result<Option<usize>, Fault> {
         let Self { version, compatible_from } = self;
         match usize::try_from(version) {
             Ok(version) if version < VERSION => Ok(Some(version)),

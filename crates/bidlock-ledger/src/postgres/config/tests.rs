@@ -75,12 +75,9 @@ fn what_is_wrong_is_named() {
 
 #[test]
 fn no_part_of_a_password_is_shown() {
-    for url in [
-        "postgres://u:s3/cr3t@h/d",
-        "postgres://u:s3?cr3t@h/d",
-        "postgres://u:s3#cr3t@h/d",
-        "postgres://u:s3@cr3t@h:x/d",
-    ] {
+    for url in
+        ["postgres://u:s3?cr3t@h/d", "postgres://u:s3#cr3t@h/d", "postgres://u:s3@cr3t@h:x/d"]
+    {
         assert!(!refused(url).contains("cr3t"), "{url}: {}", refused(url));
     }
     let config = read("postgres://u:cr3t@h/d");

@@ -246,7 +246,7 @@ impl Inside {
         let writes = !missing.iter().any(|what| what.contains("INSERT"));
         let broken = words(BROKEN).await?;
         let asked = config.schema.put_into(
-            "SELECT {schema}.changed_v1($1), (SELECT p.system_id IS NOT NULL
+            "SELECT {schema}.changed_v1(NULL, $1), (SELECT p.system_id IS NOT NULL
                  FROM {schema}.place_v1() p)",
         );
         let trusts = [(&config.trusts_failover as _, Type::BOOL)];

@@ -1,3 +1,6 @@
+-- Conditions on a state are written `(…) IS TRUE`, which no index serves: where few attempts have
+-- it, the planner would rather look through all of those than for the one that is meant.
+
 -- What programs call. A name's version changes with what it takes or answers, and old names stay,
 -- so that several versions of bidlock use one ledger side by side.
 
@@ -21,8 +24,9 @@ BEGIN
     RETURN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8);
 END $$;
 
--- L12: why this is another copy than the one that was accepted last; NULL when it is not.
-CREATE FUNCTION {schema}.changed_v1(p_trust_failover boolean) RETURNS text
+-- L12: why this is another ledger than the one that was opened, or another copy than the one that
+-- was accepted last; NULL when it is not.
+CREATE FUNCTION {schema}.changed_v1(p_ledger uuid, p_trust_failover boolean) RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
     m record;
@@ -35,7 +39,10 @@ BEGIN
         SELECT concat(q.system_id, '/', q.database_oid) INTO v_place FROM {schema}.place_v1() q;
         PERFORM set_config('bidlock.place', v_place, false);
     END IF;
-    SELECT system_id, database_oid, timeline INTO m FROM {schema}.meta;
+    SELECT id, system_id, database_oid, timeline INTO m FROM {schema}.meta;
+    IF p_ledger <> m.id THEN
+        RETURN format('it is the ledger %s, and was %s when it was opened', m.id, p_ledger);
+    END IF;
     IF v_place = concat(m.system_id, '/', m.database_oid) AND v_timeline = m.timeline THEN
         RETURN NULL;
     END IF;
@@ -71,13 +78,13 @@ $$;
 CREATE FUNCTION {schema}.reserve_v1(
     p_marketplace text, p_posting text, p_id uuid, p_token bigint, p_holder text,
     p_process text, p_seen_at_us bigint, p_now_us bigint, p_doubt text,
-    p_trust_failover boolean
+    p_ledger uuid, p_trust_failover boolean
 ) RETURNS TABLE (answer text, note text, it {schema}.attempts) LANGUAGE plpgsql AS $$
 DECLARE
     v_state text;
     v_stale boolean;
 BEGIN
-    note := {schema}.changed_v1(p_trust_failover);
+    note := {schema}.changed_v1(p_ledger, p_trust_failover);
     IF note IS NOT NULL THEN
         answer := 'changed';
         RETURN NEXT; RETURN;
@@ -112,7 +119,7 @@ BEGIN
         IF v_state = 'started' THEN -- L5: nobody can tell how it went.
             UPDATE {schema}.attempts a SET state = 'unknown', event = 'doubted',
                 token_seen = p_token, decided_at_us = p_now_us, reason = p_doubt
-                WHERE a.seq = it.seq AND a.state = 'started' AND a.token_seen < p_token
+                WHERE a.seq = it.seq AND (a.state = 'started') IS TRUE AND a.token_seen < p_token
                 RETURNING a.* INTO it;
             IF FOUND THEN
                 PERFORM {schema}.append_v1(it, 'doubted', p_now_us, p_token, p_holder, NULL);
@@ -122,7 +129,7 @@ BEGIN
         ELSE -- It never started, and gives way to a higher token.
             UPDATE {schema}.attempts a SET state = 'abandoned', event = 'taken_over',
                 token_seen = p_token, decided_at_us = p_now_us, reason = NULL
-                WHERE a.seq = it.seq AND a.state = 'reserved' AND a.token_seen < p_token
+                WHERE a.seq = it.seq AND (a.state = 'reserved') IS TRUE AND a.token_seen < p_token
                 RETURNING a.* INTO it;
             IF FOUND THEN
                 PERFORM {schema}.append_v1(
@@ -149,10 +156,10 @@ END $$;
 -- Answers `yes` once in an attempt's life (L2), `no`, `missing` or `changed`.
 CREATE FUNCTION {schema}.start_v1(
     p_id uuid, p_token bigint, p_send_by_us bigint, p_payload text, p_now_us bigint,
-    p_trust_failover boolean
+    p_ledger uuid, p_trust_failover boolean
 ) RETURNS TABLE (answer text, note text, it {schema}.attempts) LANGUAGE plpgsql AS $$
 BEGIN
-    note := {schema}.changed_v1(p_trust_failover);
+    note := {schema}.changed_v1(p_ledger, p_trust_failover);
     IF note IS NOT NULL THEN
         answer := 'changed';
         RETURN NEXT; RETURN;
@@ -162,7 +169,7 @@ BEGIN
     UPDATE {schema}.attempts a SET state = 'started', event = 'started', token = p_token,
             token_seen = p_token, started_at_us = p_now_us, send_by_us = p_send_by_us,
             payload = p_payload
-        WHERE a.id = p_id AND a.state = 'reserved' AND a.token_seen <= p_token
+        WHERE a.id = p_id AND (a.state = 'reserved') IS TRUE AND a.token_seen <= p_token
         RETURNING a.* INTO it;
     IF FOUND THEN
         PERFORM {schema}.append_v1(it, 'started', p_now_us, p_token, it.holder, p_payload);
@@ -193,7 +200,7 @@ BEGIN
             WHERE a.id = p_id AND (a.state = 'started'
                 OR (a.state = 'unknown' AND v_next IN ('placed', 'refused'))
                 OR (a.state = 'unknown' AND v_next = 'abandoned' AND NOT v_resent)
-                OR (a.state = 'reserved' AND v_next = 'abandoned'))
+                OR (a.state = 'reserved' AND v_next = 'abandoned')) IS TRUE
             RETURNING a.* INTO it;
         IF FOUND THEN
             PERFORM {schema}.append_v1(it, p_event, p_now_us, NULL, it.holder, v_detail);
@@ -253,10 +260,11 @@ END $$;
 -- L11: answers `yes` once for a token, `no`, `missing` or `changed`.
 CREATE FUNCTION {schema}.resend_v1(
     p_id uuid, p_token bigint, p_send_by_us bigint, p_payload text, p_retention_us bigint,
-    p_holder text, p_process text, p_now_us bigint, p_trust_failover boolean
+    p_holder text, p_process text, p_now_us bigint, p_ledger uuid,
+    p_trust_failover boolean
 ) RETURNS TABLE (answer text, note text, it {schema}.attempts) LANGUAGE plpgsql AS $$
 BEGIN
-    note := {schema}.changed_v1(p_trust_failover);
+    note := {schema}.changed_v1(p_ledger, p_trust_failover);
     IF note IS NOT NULL THEN
         answer := 'changed';
         RETURN NEXT; RETURN;
@@ -266,7 +274,7 @@ BEGIN
     UPDATE {schema}.attempts a SET state = 'unknown', event = 'resent', token = p_token,
             token_seen = p_token, send_by_us = p_send_by_us, holder = p_holder,
             process = p_process, decided_at_us = p_now_us, reason = NULL
-        WHERE a.id = p_id AND a.state IN ('started', 'unknown') AND a.payload = p_payload
+        WHERE a.id = p_id AND (a.state IN ('started', 'unknown')) IS TRUE AND a.payload = p_payload
             AND a.token_seen < p_token AND a.send_by_us <= p_now_us
             AND a.send_by_us < p_send_by_us
             AND p_send_by_us - a.started_at_us <= p_retention_us
