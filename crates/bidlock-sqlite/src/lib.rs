@@ -17,6 +17,7 @@ mod busy;
 mod desk;
 mod failure;
 mod folders;
+pub mod legacy;
 mod list;
 mod open;
 mod store;

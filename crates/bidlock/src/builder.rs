@@ -3,10 +3,11 @@ use std::sync::Arc;
 use bidlock_core::{Backend, Platform, Prefix};
 
 use crate::Error;
+use crate::bridge::{self, OldTable};
 use crate::inner::Inner;
 use crate::locker::Locker;
 use crate::observe::{Observer, Unobserved};
-use crate::open::{self, ConfigError};
+use crate::open::ConfigError;
 use crate::store_url::StoreUrl;
 
 /// How to set up a [`Locker`].
@@ -16,6 +17,7 @@ pub struct Builder {
     prefix: Prefix,
     platform: Option<Platform>,
     observer: Option<Arc<dyn Observer>>,
+    also: Option<OldTable>,
 }
 
 impl Builder {
@@ -35,6 +37,14 @@ impl Builder {
     /// Tells `observer` of everything that happens.
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observer = Some(observer);
+        self
+    }
+
+    /// Holds the lock table of an older system as well: each lease of a posting is one in the
+    /// store and a row there, both or none, so that old workers and new ones keep each other out.
+    /// Every new worker has to do so until the last old one is gone.
+    pub fn also(mut self, old: OldTable) -> Self {
+        self.also = Some(old);
         self
     }
 
@@ -60,15 +70,20 @@ impl Builder {
     /// A file may be left created.
     pub async fn open(mut self, url: &StoreUrl) -> Result<Locker, Error> {
         let platform = self.take_platform()?;
-        let backend = open::backend(url, &self.prefix, &platform).await?;
+        let also = self.also.as_ref();
+        let backend = bridge::backend(url, also, &self.prefix, &platform).await?;
         Ok(self.build(backend, platform))
     }
 
     /// Uses a store that is open already.
     ///
     /// # Errors
-    /// [`Error::Config`] when the background thread cannot be started.
+    /// [`Error::Config`] when the background thread cannot be started, or with
+    /// [`Builder::also`]: an open store gets no bridge.
     pub fn backend(mut self, backend: Arc<dyn Backend>) -> Result<Locker, Error> {
+        if let Some(old) = &self.also {
+            return Err(bridge::refuse(old));
+        }
         let platform = self.take_platform()?;
         Ok(self.build(backend, platform))
     }

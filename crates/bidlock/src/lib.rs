@@ -7,6 +7,7 @@
 
 mod acquire;
 mod bid;
+mod bridge;
 mod builder;
 mod doctor;
 mod error;
@@ -31,6 +32,7 @@ pub use bidlock_core::{
 };
 pub use bidlock_ledger as ledger;
 pub use bidlock_platform as platform;
+pub use bridge::OldTable;
 pub use builder::Builder;
 pub use error::Error;
 pub use lease::{Lease, LeaseView};
