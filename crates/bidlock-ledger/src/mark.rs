@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -151,7 +152,8 @@ fn write(folder: &Path, ledger: LedgerId, mark: Mark, rng: &dyn Rng) -> io::Resu
         if error.kind() != io::ErrorKind::NotFound {
             return Err(error);
         }
-        fs::create_dir_all(folder)?;
+        // As the folder of the embedded ledger, which may come to lie in it.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         fs::write(&new, mark.line())
     });
     let placed = written.and_then(|()| fs::rename(&new, folder.join(ledger.to_string())));

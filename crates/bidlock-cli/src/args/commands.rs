@@ -58,7 +58,7 @@ pub(crate) enum Command {
     Ledger(LedgerArgs),
     /// Check that the stores answer
     Health,
-    /// Look at the lock store for what could harm locks, and say how to mend it
+    /// Look at the stores for what could harm locks or the ledger, and say how to mend it
     #[command(after_help = store::DOCTOR_HELP)]
     Doctor(DoctorArgs),
     /// List what was left behind in the lock store, or clean it up

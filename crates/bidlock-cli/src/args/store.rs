@@ -8,16 +8,17 @@ use clap::builder::NonEmptyStringValueParser;
 use super::commands::parse_ttl;
 
 pub(super) const DOCTOR_HELP: &str = "\
-Each finding is good, a warning (locks work, and may fail on a bad night) or a failure (locks do
-not work, or will fail). Programs get a line each, with tabs between: severity, check, what was
-found, why it matters, and what mends it.
+Each finding is good, a warning (it works, and may fail on a bad night) or a failure (it does not
+work, or will fail). The ledger is looked at where it is named, or where a bid has made it. Programs
+get a line each, with tabs between: severity, check (that of a ledger begins with «ledger»), what
+was found, why it matters, and what mends it.
 
 Exit codes: 0 no failure (--strict: no warning either); 69 and 77 as any command ends that needs the
 store; 78 when the store works, but its settings or what lies in it will harm locks.
 
 Examples:
   bidlock doctor --ttl 30s --strict      before a deployment with short leases
-  bidlock doctor --acl                   the user that bidlock needs, and no right more";
+  bidlock doctor --acl                   the users that bidlock needs, and no right more";
 
 pub(super) const CLEANUP_HELP: &str = "\
 Without --yes nothing is changed. What is done is kept in the audit, before and after. A live lease
@@ -53,7 +54,7 @@ pub(crate) struct DoctorArgs {
     /// Fail on warnings too
     #[arg(long)]
     pub(crate) strict: bool,
-    /// Print the least rights that locks need, and contact nothing
+    /// Print the least rights that locks need, and a ledger on a server, and contact nothing
     #[arg(long, conflicts_with_all = ["strict", "ttl"])]
     pub(crate) acl: bool,
 }

@@ -1,12 +1,23 @@
-use bidlock::{Diagnose, Finding, Severity, Ttl};
+use bidlock::{Diagnose, Finding, Severity, StoreUrl, Ttl};
 use serde_json::json;
 
 use super::context::Context;
 use crate::args::DoctorArgs;
+use crate::config::Origin;
 use crate::exit::{Failure, code};
 use crate::output::{Output, visible, wrapped};
 
-/// Looks at the lock store for what could harm locks.
+/// What was found in one store.
+struct Section {
+    /// `lock` or `ledger`.
+    store: &'static str,
+    /// Where it is.
+    place: String,
+    findings: Vec<Finding>,
+}
+
+/// Looks at the lock store for what could harm locks, and at the ledger for what could lose or
+/// repeat a bid.
 pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<u8, Failure> {
     let config = &context.config;
     let url = config.lock.built()?;
@@ -14,51 +25,128 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<u8, Failu
         let message = format!("{url} keeps no locks");
         return Err(Failure::new(code::CONFIG, "unsupported", message));
     };
+    let ledger_doctor = bidlock::ledger_doctor(config.ledger.built()?, &context.platform);
     if args.acl {
-        return rights(&*doctor, context);
+        let ledger = ledger_doctor.as_ref().and_then(|doctor| doctor.rights());
+        return rights(doctor.rights(), ledger, context);
     }
     let ttl = Ttl::new(args.ttl)?;
     context.say_default();
     let findings = doctor.diagnose(ttl).await;
-    if context.output.json {
-        for finding in &findings {
-            context.output.object(&object(finding))?;
-        }
-    } else if context.output.is_terminal() {
-        context.output.data(&for_people(&findings, &context.output))?;
-    } else {
-        context.output.data(&for_programs(&findings))?;
+    let mut sections = vec![Section { store: "lock", place: config.lock.to_string(), findings }];
+    if let Some(doctor) = ledger_doctor.filter(|_| is_there(context)) {
+        let findings = ledger(&*doctor, ttl, context).await;
+        let place = config.ledger.to_string();
+        sections.push(Section { store: "ledger", place, findings });
     }
-    let worst = findings.iter().map(|finding| finding.severity).max();
-    let code = match worst {
-        Some(Severity::Failure) => code_of_failure(context).await,
-        Some(Severity::Warning) if args.strict => code::CONFIG,
-        _ => 0,
-    };
-    summary(&findings, code, context);
+    show(&sections, context)?;
+    let mut code = 0;
+    for section in &sections {
+        let worst = section.findings.iter().map(|finding| finding.severity).max();
+        let its = match worst {
+            Some(Severity::Failure) => code_of_failure(section.store, context).await,
+            Some(Severity::Warning) if args.strict => code::CONFIG,
+            _ => 0,
+        };
+        code = if code == 0 { its } else { code };
+    }
+    summary(&sections, code, context);
     Ok(code)
 }
 
+/// Whether there is a ledger to look at: a file that nobody has named, and that no bid has made
+/// yet, is none.
+fn is_there(context: &Context) -> bool {
+    let ledger = &context.config.ledger;
+    let named = !matches!(ledger.origin, Origin::Default | Origin::Locks);
+    match &ledger.value {
+        StoreUrl::Sqlite(path) => named || path.exists(),
+        _ => true,
+    }
+}
+
+/// What the ledger's own doctor finds, and whether it is the one that it was (L12).
+async fn ledger(doctor: &dyn Diagnose, ttl: Ttl, context: &Context) -> Vec<Finding> {
+    let mut findings = doctor.diagnose(ttl).await;
+    let sound = findings.iter().all(|finding| finding.severity < Severity::Failure);
+    // Opening one that is yet to be made, or to be brought up to date, would do that.
+    let made = |finding: &Finding| {
+        let found = &finding.found;
+        finding.check == "schema" && !found.contains("the first bid") && !found.contains("the next")
+    };
+    if !(sound && findings.iter().any(made)) {
+        return findings;
+    }
+    let forgotten = async { Ok::<_, Failure>(context.ledger().await?.forgotten().await?) };
+    match forgotten.await {
+        Ok(None) => findings.push(Finding::good("marks", "it knows what this machine saw started")),
+        Ok(Some(why)) => {
+            let harm = "bids that it has forgotten would be made again: it gives nothing out";
+            let mend = "bidlock ledger import FILE (the newest export), or ask the marketplaces, \
+                        then bidlock ledger accept --because TEXT";
+            findings.push(Finding::failure("marks", why, harm, mend));
+        }
+        Err(failure) => {
+            let harm = "no bid can be made with it";
+            let mend = failure.hint.clone().unwrap_or_default();
+            findings.push(Finding::failure("marks", failure.with_causes(), harm, mend));
+        }
+    }
+    findings
+}
+
+fn show(sections: &[Section], context: &Context) -> Result<(), Failure> {
+    let output = &context.output;
+    for section in sections {
+        if output.json {
+            for finding in &section.findings {
+                let mut object = object(finding);
+                object["store"] = section.store.into();
+                output.object(&object)?;
+            }
+        } else if output.is_terminal() {
+            if sections.len() > 1 {
+                let head = format!("{}: {}", section.store, visible(&section.place));
+                output.data(&format!("{}\n", output.paint_data("1", &head)))?;
+            }
+            output.data(&for_people(&section.findings, output))?;
+        } else {
+            output.data(&for_programs(section))?;
+        }
+    }
+    Ok(())
+}
+
 /// Prints the least rights; nothing is contacted.
-fn rights(doctor: &dyn Diagnose, context: &Context) -> Result<u8, Failure> {
-    let Some(rights) = doctor.rights() else {
+fn rights(lock: Option<String>, ledger: Option<String>, context: &Context) -> Result<u8, Failure> {
+    let output = &context.output;
+    if lock.is_none() && ledger.is_none() {
         let message = format!("{} has no users to give rights to", context.config.lock);
         return Err(Failure::new(code::CONFIG, "no_users", message)
-            .hint("--acl is for Redis and Valkey: name a server with --url redis://HOST"));
-    };
-    if context.output.json {
-        context.output.object(&json!({ "rights": rights }))?;
-    } else {
-        context.output.data(&format!("{}\n", rights.trim_end()))?;
+            .hint("--acl is for Redis and Valkey, and for PostgreSQL: name a server with --url"));
+    }
+    for (store, rights) in [("lock", lock), ("ledger", ledger)] {
+        let Some(rights) = rights else { continue };
+        if output.json {
+            output.object(&json!({ "store": store, "rights": rights }))?;
+        } else {
+            output.data(&format!("{}\n", rights.trim_end()))?;
+        }
     }
     Ok(0)
 }
 
 /// The code that any other command ends with on this store; 78 where it would still work.
-async fn code_of_failure(context: &Context) -> u8 {
-    let answer = async { Ok::<_, Failure>(context.locker().await?.ping().await?) };
+async fn code_of_failure(store: &str, context: &Context) -> u8 {
+    let answer = async {
+        match store {
+            "lock" => context.locker().await?.ping().await?,
+            _ => context.ledger().await?.ping().await?,
+        };
+        Ok::<_, Failure>(())
+    };
     match answer.await {
-        Ok(_) => code::CONFIG,
+        Ok(()) => code::CONFIG,
         Err(failure) => failure.code,
     }
 }
@@ -99,33 +187,42 @@ fn for_people(findings: &[Finding], output: &Output) -> String {
 }
 
 /// A line for each finding, with tabs between: severity, check, found, why, mend.
-fn for_programs(findings: &[Finding]) -> String {
+fn for_programs(section: &Section) -> String {
+    let of = if section.store == "ledger" { "ledger " } else { "" };
     let line = |finding: &Finding| {
         let told = [&finding.found, &finding.why, &finding.mend].map(|text| visible(text));
-        format!("{}\t{}\t{}\n", finding.severity, finding.check, told.join("\t"))
+        format!("{}\t{of}{}\t{}\n", finding.severity, finding.check, told.join("\t"))
     };
-    findings.iter().map(line).collect()
+    section.findings.iter().map(line).collect()
 }
 
-fn summary(findings: &[Finding], code: u8, context: &Context) {
-    let count = |severity| findings.iter().filter(|f| f.severity == severity).count();
-    let [good, warnings, failures] =
-        [Severity::Good, Severity::Warning, Severity::Failure].map(count);
+fn summary(sections: &[Section], code: u8, context: &Context) {
     let plural = |count: usize| if count == 1 { "" } else { "s" };
-    let store = context.config.lock.to_string();
-    let line = format!(
-        "{store}: {good} good, {warnings} warning{}, {failures} failure{}",
-        plural(warnings),
-        plural(failures)
-    );
+    let mut total = [0; 3];
+    let mut lines = Vec::new();
+    for section in sections {
+        let count = |severity| section.findings.iter().filter(|f| f.severity == severity).count();
+        let counts = [Severity::Good, Severity::Warning, Severity::Failure].map(count);
+        let [good, warnings, failures] = counts;
+        lines.push(format!(
+            "{}: {good} good, {warnings} warning{}, {failures} failure{}",
+            section.place,
+            plural(warnings),
+            plural(failures),
+        ));
+        for (total, count) in total.iter_mut().zip(counts) {
+            *total += count;
+        }
+    }
+    let [good, warnings, failures] = total;
     let object = json!({
-        "store": store,
+        "store": context.config.lock.to_string(),
         "good": good,
         "warnings": warnings,
         "failures": failures,
         "code": code,
     });
-    context.output.report(code == 0, &[line], &object);
+    context.output.report(code == 0, &lines, &object);
 }
 
 #[cfg(test)]
@@ -161,7 +258,8 @@ mod tests {
 
     #[test]
     fn programs_get_a_line_each_in_words() {
-        let text = for_programs(&sample());
+        let findings = sample().into();
+        let text = for_programs(&Section { store: "lock", place: String::new(), findings });
         let lines: Vec<Vec<&str>> = text.lines().map(|l| l.split('\t').collect()).collect();
         assert_eq!(lines[0], ["good", "reach", "redis://h answers", "", ""]);
         assert_eq!(

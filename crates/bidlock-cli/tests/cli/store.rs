@@ -33,7 +33,7 @@ fn a_doctor_says_of_a_file_that_it_answers() {
     for finding in objects(&ran.stdout) {
         let object = finding.as_object().unwrap();
         let fields: Vec<&String> = object.keys().collect();
-        assert_eq!(fields, ["check", "found", "mend", "severity", "why"]);
+        assert_eq!(fields, ["check", "found", "mend", "severity", "store", "why"]);
     }
     assert_eq!(objects(&ran.stderr)[0]["failures"], 0, "{ran:?}");
 }

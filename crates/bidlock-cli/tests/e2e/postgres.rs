@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use bidlock_testkit::servers::Postgres;
+use bidlock_testkit::servers::{Postgres, PostgresOptions};
 use bidlock_testkit::wait_until;
 use serde_json::Value;
 
@@ -136,4 +136,30 @@ fn a_server_that_is_not_there_or_a_bad_name_of_one_is_told() {
             assert!(ran.stderr.contains(said) && !ran.stderr.contains("s3cret"), "{url}: {ran:?}");
         }
     }
+}
+
+#[test]
+fn a_doctor_looks_at_the_ledger_too_and_prints_its_rights() {
+    let user = User::new();
+    let options = PostgresOptions::new().set("fsync=on").set("full_page_writes=on");
+    let server = Postgres::start_with(options);
+    let url = server.url(&server.new_database());
+    assert_eq!(user.run(&["bid", "upwork", "j", "--ledger-url", &url, "true"]).code, 0);
+    let ran = user.run(&["doctor", "--json", "--ledger-url", &url]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let findings = objects(&ran.stdout);
+    let of = |store: &str| findings.iter().filter(|found| text(found, "store") == store).count();
+    assert!(of("lock") > 0 && of("ledger") > 3, "{ran:?}");
+    let copy = findings.iter().find(|found| text(found, "check") == "marks").unwrap();
+    assert_eq!(text(copy, "severity"), "good");
+    let lines = user.run(&["doctor", "--ledger-url", &url]).stdout;
+    assert!(lines.contains("\tledger reach\t"), "{lines}");
+    server.kill();
+    let gone = user.run(&["doctor", "--ledger-url", &url]);
+    assert_eq!(gone.code, 69, "{gone:?}");
+    assert!(gone.stdout.contains("failure\tledger "), "{gone:?}");
+    // Nothing is contacted for the rights.
+    let rights = user.run(&["doctor", "--acl", "--ledger-url", &url]);
+    assert_eq!((rights.code, rights.stderr.as_str()), (0, ""), "{rights:?}");
+    assert!(rights.stdout.contains("GRANT SELECT ON ALL TABLES"), "{rights:?}");
 }

@@ -115,6 +115,15 @@ fn a_restored_copy_gives_nothing_out_until_it_is_accepted() {
     let status = &user.json(&["ledger", "status"])[0];
     assert!(text(status, "restored").contains("restored from an older copy"), "{status}");
     assert_eq!(user.run(&["ledger", "accept"]).code, 2, "it needs a reason");
+    let doctor = user.run(&["doctor", "--json"]);
+    assert_eq!(doctor.code, 78, "{doctor:?}");
+    let found =
+        objects(&doctor.stdout).into_iter().find(|it| text(it, "check") == "marks").unwrap();
+    assert_eq!(
+        (text(&found, "severity"), text(&found, "store")),
+        ("failure".into(), "ledger".into())
+    );
+    assert!(text(&found, "mend").contains("bidlock ledger accept"), "{found}");
     // The newest export brings back what was forgotten: nothing has to be accepted then.
     let newest = user.run(&["ledger", "import", "newest.jsonl"]);
     assert_eq!(newest.code, 0, "{newest:?}");
