@@ -32,11 +32,13 @@ Exit codes:
     0  done (bid: placed by this call)
     2  the command line is wrong
    10  already decided: placed, refused or withdrawn before; nothing was done
-   11  in doubt: an outcome is unknown; look with `bidlock bids`, end it with `bidlock resolve`
+   11  in doubt: an outcome is unknown; look with `bidlock bids`, end it with `bidlock resolve`,
+       or let `bidlock reconcile` ask the marketplace
    12  the command says that the marketplace refused
    13  the command says that nothing was sent; a later call may try again
    14  stale: the posting was seen longer ago than --max-age; nothing was done
-   69  a store cannot be reached
+   69  a store cannot be reached, or the ledger was restored from an older copy and gives nothing
+       out: see `bidlock ledger status`
    75  busy: somebody else held the key for the whole wait
    76  the lease was lost: the command was stopped (lock), or nothing was sent (bid);
        the lease or token that was named holds nothing (renew, release, revoke)
@@ -90,7 +92,8 @@ pub(crate) struct Global {
         global = true,
         value_name = "URL",
         display_order = 900,
-        help = "Ledger: sqlite:///PATH or sqlite:RELATIVE [env: BIDLOCK_LEDGER_URL]"
+        help = "Ledger: postgres://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE], sqlite:///PATH or \
+                sqlite:RELATIVE [env: BIDLOCK_LEDGER_URL]"
     )]
     pub(crate) ledger_url: Option<UrlText>,
     #[arg(

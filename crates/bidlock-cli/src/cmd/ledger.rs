@@ -8,6 +8,8 @@ mod prune;
 mod reader;
 mod status;
 
+use bidlock::{StoreUrl, Ttl};
+
 use super::context::Context;
 use crate::args::{AcceptArgs, LedgerArgs, LedgerCommand};
 use crate::exit::Failure;
@@ -25,13 +27,31 @@ pub(crate) async fn run(args: LedgerArgs, context: &Context) -> Result<u8, Failu
     }
 }
 
-/// Brings the schema up to date.
+/// Brings the schema up to date, as the role that owns it where roles are apart.
 async fn migrate(context: &Context) -> Result<u8, Failure> {
     context.say_default();
-    let ledger = context.ledger().await?;
-    let standing = ledger.standing().await?;
-    context.output.say(&format!("{}: schema {}", context.config.ledger.value, standing.schema));
+    let url = context.config.ledger.built()?;
+    let from = version(url, context).await;
+    bidlock::migrate_ledger(url, &context.platform).await?;
+    let to = context.ledger().await?.standing().await?.schema;
+    if context.output.json {
+        context.output.object(&serde_json::json!({ "from": from, "to": to }))?;
+    }
+    context.output.say(&match from {
+        Some(from) if from == to => format!("{url}: schema {to} already"),
+        Some(from) => format!("{url}: schema {to}, from {from}"),
+        None => format!("{url}: schema {to}, made new"),
+    });
     Ok(0)
+}
+
+/// The version of a schema that is there, before anything is opened: opening may change it.
+async fn version(url: &StoreUrl, context: &Context) -> Option<u32> {
+    let doctor = bidlock::ledger_doctor(url, &context.platform)?;
+    let findings = doctor.diagnose(Ttl::default()).await;
+    let schema = findings.iter().find(|finding| finding.check == "schema")?;
+    let digits = schema.found.strip_prefix("version ")?;
+    digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// Accepts a ledger that was restored from an older copy (L12).

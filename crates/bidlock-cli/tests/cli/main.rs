@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bid;
+mod help;
 mod input;
 mod lock;
 mod operator;

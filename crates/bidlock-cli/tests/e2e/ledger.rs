@@ -186,7 +186,9 @@ fn status_says_which_ledger_it_is_and_what_is_in_it() {
     }
     let shown = user.run(&["ledger", "status"]).stdout;
     assert!(shown.contains("unknown\t1\n") && shown.contains("restored\tno\n"), "{shown}");
-    let migrated = user.run(&["ledger", "migrate"]);
-    assert_eq!(migrated.code, 0, "{migrated:?}");
-    assert!(migrated.stderr.contains("schema"), "{migrated:?}");
+    let schema = status["schema"].clone();
+    let known = &user.json(&["ledger", "migrate"])[0];
+    assert_eq!((&known["from"], &known["to"]), (&schema, &schema));
+    let fresh = &user.json(&["ledger", "migrate", "--ledger-url", "sqlite:new.db"])[0];
+    assert_eq!((fresh["from"].is_null(), &fresh["to"]), (true, &schema));
 }

@@ -60,7 +60,11 @@ fn an_import_into_a_server_that_was_killed_is_run_again_and_loses_nothing() {
     const POSTINGS: usize = 10_000;
     let user = User::new();
     let (server, url) = ledger();
-    assert_eq!(user.run(&["ledger", "migrate", "--ledger-url", &url]).code, 0);
+    let migrate = ["ledger", "migrate", "--ledger-url", &url];
+    let first = user.run(&migrate);
+    assert!(first.code == 0 && first.stderr.contains("made new"), "{first:?}");
+    let known = user.run(&migrate);
+    assert!(known.code == 0 && known.stderr.contains("already"), "{known:?}");
     made::export(&user, "all.jsonl", POSTINGS);
     let database = url.rsplit_once('/').unwrap().1;
     let count = || -> usize {
