@@ -110,7 +110,7 @@ impl Shared {
 
 enum Bidder {
     Ledgered(ledgered::Ledgered),
-    SetNx(set_nx::SetNx),
+    SetNx(Box<set_nx::SetNx>),
     Row(sqlite_row::SqliteRow),
 }
 
@@ -119,8 +119,8 @@ impl Bidder {
         let design = Design::named(&shared.setup.design).context("a design")?;
         Ok(match design {
             Design::Bidlock => Self::Ledgered(ledgered::Ledgered::open(shared).await?),
-            Design::SetNx => Self::SetNx(set_nx::SetNx::open(shared, false).await?),
-            Design::SetNxQuery => Self::SetNx(set_nx::SetNx::open(shared, true).await?),
+            Design::SetNx => Self::SetNx(Box::new(set_nx::SetNx::open(shared, false).await?)),
+            Design::SetNxQuery => Self::SetNx(Box::new(set_nx::SetNx::open(shared, true).await?)),
             Design::SqliteRow => Self::Row(sqlite_row::SqliteRow::open(shared)?),
         })
     }

@@ -50,6 +50,13 @@ pub(crate) enum Event {
     Done,
 }
 
+impl Event {
+    /// Whether it says that a bid is placed.
+    pub(crate) fn is_placed(&self) -> bool {
+        matches!(self, Self::Recorded { state, .. } if state == "placed")
+    }
+}
+
 /// Where a bidder writes: one write for each line, which no `kill -9` can take back.
 #[derive(Debug, Default)]
 pub(crate) struct Log {

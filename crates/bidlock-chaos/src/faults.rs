@@ -16,7 +16,7 @@ pub(crate) use perform::Performer;
 pub(crate) enum Target {
     Bidder(usize),
     /// A host's way to a place.
-    Way(usize, #[serde(skip)] Option<Place>),
+    Way(usize, Option<Place>),
     /// A host as a whole, such as its clock.
     Host(usize),
     Redis,

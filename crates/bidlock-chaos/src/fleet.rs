@@ -239,8 +239,7 @@ impl Fleet {
 
     /// How many bids were placed so far.
     pub(crate) fn placed(&self) -> usize {
-        let placed = |told: &&Told| matches!(&told.line.event, Event::Recorded { state, .. } if state == "placed");
-        self.told().iter().filter(placed).count()
+        self.told().iter().filter(|told| told.line.event.is_placed()).count()
     }
 }
 

@@ -6,9 +6,11 @@ use crate::draw::{below, draw};
 use crate::scenario::Scenario;
 
 pub(crate) use lanes::HOSTS;
+use serde::Serialize;
 
 /// What a host is connected with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Place {
     Redis,
     Ledger,

@@ -3,14 +3,18 @@
 mod kept;
 mod part;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use bidlock_testkit::servers::ServerKind;
 
+use crate::market;
 use crate::options::Options;
 use crate::report::{passes, say, table};
 use crate::scenario::Design;
 use crate::time;
+use crate::world::World;
 
 use part::Part;
 
@@ -20,6 +24,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let minutes = options.length.as_secs_f64() / 60.0;
     let (seed, scenario) = (options.seed, options.scenario);
     say(options.json, &format!("chaos: --seed {seed} --minutes {minutes} --scenario {scenario}"));
+    let kind = if seed.is_multiple_of(2) { ServerKind::Redis70 } else { ServerKind::Valkey9 };
+    let world = Arc::new(World::start(kind, scenario)?);
+    world.market.judge(move |bid, _| market::judge(seed, scenario, bid));
     let mut verdicts = Vec::new();
     let mut share = 0.0;
     let all: f64 = options.designs.iter().map(|design| weight(*design)).sum();
@@ -27,11 +34,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         share += weight(*design);
         let end = begin + time::micros(options.length.mul_f64((share / all).min(1.0)));
         let left = Duration::from_micros(end.saturating_sub(time::boot()));
-        let verdict = Part::new(options, *design, left).run()?;
+        let verdict = Part::new(options, *design, left, &world).run()?;
         if options.json {
             println!("{}", serde_json::to_string(&verdict)?);
         } else {
-            println!("{design}: faults {:?}", verdict.faults);
+            println!("{design}: faults {:?}; slowest {}", verdict.faults, verdict.slowest);
         }
         verdicts.push((*design, verdict));
     }

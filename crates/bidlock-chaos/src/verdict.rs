@@ -42,6 +42,8 @@ pub(crate) struct Verdict {
     pub(crate) unknown_unexplained: usize,
     pub(crate) faults: BTreeMap<&'static str, usize>,
     pub(crate) recovery_ms_max: u64,
+    /// After which fault it took so long.
+    pub(crate) slowest: String,
     /// Pairs of leases of one key that were valid at once by their holders' clocks.
     pub(crate) overlaps: usize,
     /// Tokens that fell where P3's own condition was broken.
@@ -96,6 +98,7 @@ pub(crate) fn judge(history: &History, about: &About, mut broken: Vec<String>) -
         unknown_unexplained: unknowns.unexplained.len(),
         faults,
         recovery_ms_max: recovery.max / 1_000,
+        slowest: recovery.slowest,
         overlaps: leases.overlaps,
         token_falls_excused: leases.excused,
         leases: leases.count,

@@ -14,7 +14,7 @@ use bidlock_testkit::{Marketplace, temp_dir};
 use tempfile::TempDir;
 
 use crate::plan::{Blocked, HOSTS, Place};
-use crate::scenario::Scenario;
+use crate::scenario::{Design, Scenario};
 
 pub(crate) use ledger::LedgerSite;
 pub(crate) use redis_site::RedisSite;
@@ -55,6 +55,15 @@ impl World {
     /// A folder that is gone with the world.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Forgets everything, before the next design's turn.
+    pub(crate) fn renew(&self) -> Result<()> {
+        self.heal()?;
+        self.redis.flush();
+        self.ledger.renew();
+        drop(self.market.take_visits());
+        Ok(())
     }
 
     /// Leads every host to the server that is the primary now.
@@ -110,8 +119,8 @@ impl Host {
     }
 
     /// The ledger as this host's processes reach it.
-    pub(crate) fn ledger_url(&self, site: &LedgerSite) -> String {
-        site.url(self.ledger.as_ref().map(Proxy::address))
+    pub(crate) fn ledger_url(&self, site: &LedgerSite, design: Design) -> String {
+        site.url(design, self.ledger.as_ref().map(Proxy::address))
     }
 
     /// The marketplace as this host's processes reach it.

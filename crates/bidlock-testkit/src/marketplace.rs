@@ -331,7 +331,10 @@ impl Request {
         let mut length = 0;
         loop {
             line.clear();
-            lines.read_line(&mut line)?;
+            if lines.read_line(&mut line)? == 0 {
+                // Its sender is gone: half a request is none.
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
             let Some((name, value)) = line.trim_end().split_once(':') else { break };
             let value = value.trim();
             match name.to_ascii_lowercase().as_str() {

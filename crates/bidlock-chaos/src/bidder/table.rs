@@ -1,64 +1,72 @@
 //! The table of bids that control b asks before it bids, in the store that is bidlock's ledger.
 
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+mod file;
+
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
-use rusqlite::{Connection, OptionalExtension as _};
+use anyhow::{Context as _, Result};
+use tokio::sync::Mutex;
+use tokio_postgres::{Client, NoTls};
+
+use file::File;
+
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS bids (posting text PRIMARY KEY)";
+const QUERY: &str = "SELECT 1 FROM bids WHERE posting = $1";
+const RECORD: &str = "INSERT INTO bids VALUES ($1) ON CONFLICT DO NOTHING";
+/// No statement takes longer, or the connection is of no use any more.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// Postings that have a bid.
-#[derive(Debug, Clone)]
 pub(super) enum Bids {
-    File(Arc<Mutex<Connection>>),
+    File(File),
+    Server { url: String, link: Box<Mutex<Option<Client>>> },
 }
 
 impl Bids {
     pub(super) async fn open(url: &str) -> Result<Self> {
-        let Some(path) = url.strip_prefix("sqlite://") else { bail!("{url}: no table there") };
-        let path = Path::new(path).with_extension("bids");
-        let opened = tokio::task::spawn_blocking(move || open(&path)).await?;
-        Ok(Self::File(Arc::new(Mutex::new(opened?))))
+        if let Some(path) = url.strip_prefix("sqlite://") {
+            return Ok(Self::File(File::open(path.as_ref()).await?));
+        }
+        let client = connect(url).await?;
+        // Two that make it at once trip over each other; the table is there then.
+        let _made_by_another = client.batch_execute(TABLE).await;
+        Ok(Self::Server { url: url.to_owned(), link: Box::new(Mutex::new(Some(client))) })
     }
 
     /// Whether a posting has none yet.
     pub(super) async fn should_bid(&self, posting: &str) -> Result<bool> {
-        let query = "SELECT 1 FROM bids WHERE posting = ?1";
-        self.run(posting, move |file, posting| {
-            let found = file.query_row(query, [posting], |_| Ok(())).optional()?;
-            Ok(found.is_none())
-        })
-        .await
+        match self {
+            Self::File(file) => file.should_bid(posting).await,
+            Self::Server { .. } => Ok(self.run(QUERY, posting).await? == 0),
+        }
     }
 
     pub(super) async fn record(&self, posting: &str) -> Result<()> {
-        let insert = "INSERT OR IGNORE INTO bids (posting) VALUES (?1)";
-        self.run(posting, move |file, posting| {
-            file.execute(insert, [posting])?;
-            Ok(())
-        })
-        .await
+        match self {
+            Self::File(file) => file.record(posting).await,
+            Self::Server { .. } => self.run(RECORD, posting).await.map(drop),
+        }
     }
 
-    async fn run<T: Send + 'static>(
-        &self,
-        posting: &str,
-        work: impl FnOnce(&Connection, &str) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let Self::File(file) = self;
-        let (file, posting) = (Arc::clone(file), posting.to_owned());
-        let done = tokio::task::spawn_blocking(move || {
-            let file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            work(&file, &posting)
-        });
-        done.await?.context("the table of bids")
+    /// Runs a statement on the one connection; returns how many rows it found or made.
+    async fn run(&self, statement: &str, posting: &str) -> Result<u64> {
+        let Self::Server { url, link } = self else { return Ok(0) };
+        let mut link = link.lock().await;
+        let client = match link.take() {
+            Some(client) => client,
+            None => connect(url).await?,
+        };
+        let ran = tokio::time::timeout(ANSWER, client.execute(statement, &[&posting])).await;
+        let rows = ran.context("the table of bids does not answer")??;
+        *link = Some(client);
+        Ok(rows)
     }
 }
 
-fn open(path: &Path) -> Result<Connection> {
-    let file = Connection::open(path)?;
-    file.busy_timeout(Duration::from_secs(5))?;
-    file.pragma_update(None, "journal_mode", "wal")?;
-    file.execute("CREATE TABLE IF NOT EXISTS bids (posting TEXT PRIMARY KEY)", [])?;
-    Ok(file)
+async fn connect(url: &str) -> Result<Client> {
+    let connecting = tokio::time::timeout(ANSWER, tokio_postgres::connect(url, NoTls));
+    let (client, connection) = connecting.await.context("the table of bids is away")??;
+    // It ends with the client, or by an error that the next statement tells of.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(client)
 }

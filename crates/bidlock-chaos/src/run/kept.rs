@@ -7,15 +7,16 @@ use bidlock::{BidGuard, Key, Locker, StoreUrl};
 use crate::bidder::{MARKET, platform, reconciler};
 use crate::history::Kept;
 use crate::plan::HOSTS;
+use crate::scenario::Design;
 use crate::world::World;
 
 /// Asks the marketplace about all that is in doubt, then reads all attempts with their histories;
 /// as a host sees them that none of the bidders lived on.
-pub(super) fn settle_and_read(world: &World) -> Result<Vec<Kept>> {
+pub(super) fn settle_and_read(world: &World, design: Design) -> Result<Vec<Kept>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let platform = platform(HOSTS, &world.hosts[0].clock)?;
-        let url = StoreUrl::ledger(&world.ledger.direct_url())?;
+        let url = StoreUrl::ledger(&world.ledger.direct_url(design))?;
         let ledger = bidlock::open_ledger(&url, &platform).await?;
         let redis = format!("redis://{}/0", world.redis.primary());
         let locker = Locker::builder().platform(platform).connect(&redis).await?;

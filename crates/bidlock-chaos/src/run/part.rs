@@ -7,7 +7,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use bidlock_testkit::servers::ServerKind;
 
 use crate::bidder::{SUBMIT, Setup, TTL, VISIBLE_AFTER};
 use crate::event::Event;
@@ -44,12 +43,18 @@ pub(super) struct Part<'a> {
     options: &'a Options,
     design: Design,
     left: Duration,
+    world: &'a Arc<World>,
     began: u64,
 }
 
 impl<'a> Part<'a> {
-    pub(super) fn new(options: &'a Options, design: Design, left: Duration) -> Self {
-        Self { options, design, left, began: time::boot() }
+    pub(super) fn new(
+        options: &'a Options,
+        design: Design,
+        left: Duration,
+        world: &'a Arc<World>,
+    ) -> Self {
+        Self { options, design, left, world, began: time::boot() }
     }
 
     fn scenario(&self) -> Scenario {
@@ -71,21 +76,20 @@ impl<'a> Part<'a> {
 
     pub(super) fn run(self) -> Result<Verdict> {
         let (seed, design) = (self.options.seed, self.design);
-        let kind = if seed.is_multiple_of(2) { ServerKind::Redis70 } else { ServerKind::Valkey9 };
-        let world = Arc::new(World::start(kind, self.scenario())?);
         let scenario = self.scenario();
-        world.market.judge(move |bid, _| market::judge(seed, scenario, bid));
+        let world = self.world;
+        world.renew()?;
         let begin = time::boot() + WARM_UP;
         let until = self.began + time::micros(self.left);
         let length = until.saturating_sub(self.after() + begin).max(TAIL + 1_000_000);
         let plan = plan::plan(seed, scenario, length - TAIL, self.processes());
         let log = Arc::new(FaultLog::default());
-        let folder = self.folder(&world)?;
-        let setups = (0..self.processes()).map(|bidder| self.setup(&world, bidder, begin, length));
+        let folder = self.folder(world)?;
+        let setups = (0..self.processes()).map(|bidder| self.setup(world, bidder, begin, length));
         let fleet = Arc::new(Fleet::new(setups.collect(), &log, &folder));
         fleet.start()?;
         let performer = Performer {
-            world: Arc::clone(&world),
+            world: Arc::clone(world),
             fleet: Arc::clone(&fleet),
             log: Arc::clone(&log),
             over: AtomicBool::new(false),
@@ -100,11 +104,13 @@ impl<'a> Part<'a> {
         let fleet = Arc::into_inner(fleet).context("nobody uses the fleet any more")?;
         let (told, bad) = fleet.into_told();
         broken.extend(bad);
-        broken.extend(self.left_behind(&world, &told, ended));
-        let ledger = self.ledger(&world, ended)?;
+        broken.extend(self.left_behind(world, &told, ended));
+        let ledger = self.ledger(world, ended)?;
         let (arrivals, faults) = market::arrivals(&world.market.take_visits(), now());
         let faults = [log.all(), faults].concat();
         let end = begin + length;
+        let shown = faults.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
+        std::fs::write(folder.join("faults.jsonl"), shown.join("\n"))?;
         let history = History {
             design,
             scenario,
@@ -117,7 +123,7 @@ impl<'a> Part<'a> {
         };
         let about = About {
             seed,
-            server: kind.name(),
+            server: world.redis.name(),
             ledger: world.ledger.name(),
             postings: length / EVERY,
             #[expect(clippy::cast_precision_loss, reason = "a run is no longer than a day")]
@@ -137,7 +143,7 @@ impl<'a> Part<'a> {
             host: host_of(bidder),
             life: 0,
             redis: host.redis_url(),
-            ledger: host.ledger_url(&world.ledger),
+            ledger: host.ledger_url(&world.ledger, self.design),
             market: host.market().to_string(),
             clock: host.clock.clone(),
             folder: host.folder.clone(),
@@ -225,7 +231,7 @@ impl<'a> Part<'a> {
         time::pause_until(ended + time::micros(SUBMIT + VISIBLE_AFTER) + 200_000);
         // Nobody is left who could hold a lock; a reconciler that was killed may have left one.
         world.redis.flush();
-        kept::settle_and_read(world)
+        kept::settle_and_read(world, self.design)
     }
 }
 

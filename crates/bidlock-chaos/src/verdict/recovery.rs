@@ -1,6 +1,5 @@
 //! How long it takes after a fault until those whom it hit bid again.
 
-use crate::event::Event;
 use crate::faults::{Fault, Target};
 use crate::fleet::host_of;
 use crate::history::History;
@@ -11,6 +10,8 @@ use super::RECOVERY_MAX;
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) max: u64,
+    /// After which fault it took so long.
+    pub(super) slowest: String,
     pub(super) broken: Vec<String>,
 }
 
@@ -19,7 +20,7 @@ pub(super) struct Found {
 pub(super) fn measure(history: &History) -> Found {
     let mut placed: Vec<Vec<u64>> = vec![Vec::new(); HOSTS];
     for told in &history.told {
-        if matches!(&told.line.event, Event::Recorded { state, .. } if state == "placed") {
+        if told.line.event.is_placed() {
             placed[host_of(told.bidder)].push(told.line.at);
         }
     }
@@ -54,8 +55,9 @@ fn one(
         let word = if next.is_some() { "bids again" } else { "does not bid" };
         found.broken.push(format!("host {host} {word} {} ms after {fault:?}", took / 1_000));
     }
-    if next.is_some() {
-        found.max = found.max.max(took);
+    if next.is_some() && took > found.max {
+        found.max = took;
+        found.slowest = format!("host {host}, {} at {}", fault.kind, fault.begin);
     }
 }
 

@@ -2,30 +2,36 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use bidlock_testkit::servers::{Postgres, PostgresOptions};
 
-use crate::scenario::Scenario;
-
-const POSTGRES_IS_TO_COME: bool = true;
+use crate::scenario::{Design, Scenario};
 
 /// The ledger of all hosts.
 #[derive(Debug)]
 pub(crate) enum LedgerSite {
-    /// One file that all bidders share.
+    /// Files in a folder that all bidders share, one for each design.
     File(PathBuf),
-    /// A database of a server of its own.
-    Server { server: Box<Postgres>, database: String },
+    /// A database of a server.
+    Server { server: Box<Postgres>, database: Mutex<String> },
 }
 
 impl LedgerSite {
     pub(super) fn start(scenario: Scenario, folder: &Path) -> Self {
-        if scenario.wants_file() || POSTGRES_IS_TO_COME {
-            return Self::File(folder.join("ledger.db"));
+        if scenario.wants_file() {
+            return Self::File(folder.to_owned());
         }
         let server = Box::new(Postgres::start_with(PostgresOptions::new().durable(true)));
-        let database = server.new_database();
-        Self::Server { server, database }
+        Self::Server { server, database: Mutex::default() }
+    }
+
+    /// Begins with an empty one.
+    pub(super) fn renew(&self) {
+        if let Self::Server { server, database } = self {
+            let new = server.new_database();
+            *database.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        }
     }
 
     /// The server, unless it is a file.
@@ -42,20 +48,23 @@ impl LedgerSite {
     }
 
     /// The ledger, by way of this address where there is one.
-    pub(super) fn url(&self, through: Option<SocketAddr>) -> String {
+    pub(super) fn url(&self, design: Design, through: Option<SocketAddr>) -> String {
         match self {
-            Self::File(path) => format!("sqlite://{}", path.display()),
+            Self::File(folder) => {
+                format!("sqlite://{}", folder.join(format!("{design}.db")).display())
+            }
             Self::Server { server, database } => {
                 let port = through.unwrap_or(server.address()).port();
                 let own = format!(":{}/", server.port());
-                server.url(database).replace(&own, &format!(":{port}/"))
+                let database = database.lock().unwrap_or_else(PoisonError::into_inner);
+                server.url(&database).replace(&own, &format!(":{port}/"))
             }
         }
     }
 
     /// The ledger without a proxy before it.
-    pub(crate) fn direct_url(&self) -> String {
-        self.url(None)
+    pub(crate) fn direct_url(&self, design: Design) -> String {
+        self.url(design, None)
     }
 
     /// The name that reports show.

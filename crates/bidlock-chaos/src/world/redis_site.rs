@@ -46,6 +46,11 @@ impl RedisSite {
         &self.servers[1 - self.at()]
     }
 
+    /// Which program it is.
+    pub(crate) const fn name(&self) -> &'static str {
+        self.servers[0].kind().name()
+    }
+
     /// Where the primary is.
     pub(crate) fn primary(&self) -> SocketAddr {
         self.server().address()

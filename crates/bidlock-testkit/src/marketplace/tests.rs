@@ -75,6 +75,18 @@ fn a_closed_marketplace_takes_no_calls() {
 }
 
 #[test]
+fn half_a_request_is_no_bid() {
+    let (market, _dir) = open();
+    for half in ["POST /bids HTTP/1.1\r\nPosting: job_1\r\nIdempotency-Key: a-", "POST /bi"] {
+        let mut stream = TcpStream::connect(market.address).unwrap();
+        stream.write_all(half.as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 0, "it closes at once");
+    }
+    assert_eq!(market.submissions(), []);
+}
+
+#[test]
 fn each_bid_is_treated_as_the_judge_says_and_every_visit_is_kept() {
     let (market, _dir) = open();
     market.judge(|bid, before| Behaviour {
