@@ -143,7 +143,7 @@ pub(super) async fn over_before(
 /// Lets the transaction do what bidding may not.
 pub(super) async fn give_pass(transaction: &Transaction<'_>, what: &str) -> Done<()> {
     let statement =
-        "SELECT set_config('bidlock.pass', $1, true), set_config('lock_timeout', '8s', true)";
+        "SELECT set_config('bidlock.pass', $1, true), set_config('lock_timeout', '4s', true)";
     transaction.query_typed(statement, &[text(&what)]).await?;
     Ok(())
 }

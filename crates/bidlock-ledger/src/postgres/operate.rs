@@ -43,7 +43,7 @@ impl<'a> Act<'a> {
     ) -> Done<Self> {
         let transaction = session.begin().await?;
         let (marketplace, posting) = (key.marketplace(), key.posting_encoded());
-        let limit = "SELECT set_config('lock_timeout', '8s', true)";
+        let limit = "SELECT set_config('lock_timeout', '4s', true)";
         transaction.query_typed(limit, &[]).await?;
         let names = [text(&marketplace), text(&posting)];
         transaction.query_typed(&sqls.lock_posting, &names).await?;

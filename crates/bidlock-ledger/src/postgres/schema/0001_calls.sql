@@ -90,7 +90,7 @@ BEGIN
         RETURN NEXT; RETURN;
     END IF;
     PERFORM {schema}.begin_change();
-    PERFORM set_config('lock_timeout', '8s', true);
+    PERFORM set_config('lock_timeout', '4s', true);
     PERFORM {schema}.lock_posting(p_marketplace, p_posting);
     -- L10: what was known of the posting may be forgotten.
     v_stale := p_seen_at_us IS NOT NULL
@@ -165,7 +165,7 @@ BEGIN
         RETURN NEXT; RETURN;
     END IF;
     PERFORM {schema}.begin_change();
-    PERFORM set_config('lock_timeout', '8s', true);
+    PERFORM set_config('lock_timeout', '4s', true);
     UPDATE {schema}.attempts a SET state = 'started', event = 'started', token = p_token,
             token_seen = p_token, started_at_us = p_now_us, send_by_us = p_send_by_us,
             payload = p_payload
@@ -193,7 +193,7 @@ DECLARE
     v_resent boolean := true;
 BEGIN
     PERFORM {schema}.begin_change();
-    PERFORM set_config('lock_timeout', '8s', true);
+    PERFORM set_config('lock_timeout', '4s', true);
     LOOP
         UPDATE {schema}.attempts a SET state = v_next, event = p_event, decided_at_us = p_now_us,
                 reference = p_reference, reason = p_reason
@@ -270,7 +270,7 @@ BEGIN
         RETURN NEXT; RETURN;
     END IF;
     PERFORM {schema}.begin_change();
-    PERFORM set_config('lock_timeout', '8s', true);
+    PERFORM set_config('lock_timeout', '4s', true);
     UPDATE {schema}.attempts a SET state = 'unknown', event = 'resent', token = p_token,
             token_seen = p_token, send_by_us = p_send_by_us, holder = p_holder,
             process = p_process, decided_at_us = p_now_us, reason = NULL
