@@ -22,7 +22,9 @@ impl LedgerSite {
         if scenario.wants_file() {
             return Self::File(folder.to_owned());
         }
-        let server = Box::new(Postgres::start_with(PostgresOptions::new().durable(true)));
+        // Sessions of those that were killed or cut off stay for a while.
+        let options = PostgresOptions::new().durable(true).set("max_connections=400");
+        let server = Box::new(Postgres::start_with(options));
         Self::Server { server, database: Mutex::default() }
     }
 
