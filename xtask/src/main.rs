@@ -24,7 +24,7 @@ usage: cargo xtask TASK
   test         everything that a change has to pass; ends with `N passed, N failed`
   tidy         house rules that neither compiler nor linter knows
   tools        installs what the tests need and the machine lacks
-  soak [NAME]  the tests that run scaled down in `test`, at full size
+  soak [NAME]  the tests that run scaled down in `test`, at full size; `chaos`: an hour of it
   bench […]    what docs/performance.md shows; --quick, or the names of some
   chaos […]    a fleet of bidders under faults; --seed N, --minutes M, --scenario NAME, --json";
 
@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         ["bench", ref options @ ..] => bench::task(options),
         ["chaos", ref options @ ..] => chaos::task(options),
         ["soak"] => soak::task(None),
+        ["soak", "chaos"] => chaos::long(),
         ["soak", name] => soak::task(Some(name)),
         _ => {
             say(USAGE);

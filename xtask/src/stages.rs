@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::run::{Project, Stopwatch, must};
-use crate::{checks, examples, say, smoke, tests_stage, tidy, tools};
+use crate::{chaos, checks, examples, say, smoke, tests_stage, tidy, tools};
 
 /// How many checks of a stage went well, and how many did not.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,7 @@ const STAGES: &[Stage] = &[
     ("tests", tests_stage::stage),
     ("examples", examples::stage),
     ("first command", smoke::stage),
+    ("chaos", chaos::stage),
 ];
 
 /// No single command of a stage may take longer: a test that hangs is a failure.

@@ -12,7 +12,7 @@ use bidlock_testkit::servers::ServerKind;
 use crate::market;
 use crate::options::Options;
 use crate::report::{passes, say, table};
-use crate::scenario::Design;
+use crate::scenario::{Design, Scenario};
 use crate::time;
 use crate::world::World;
 
@@ -29,9 +29,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     world.market.judge(move |bid, _| market::judge(seed, scenario, bid));
     let mut verdicts = Vec::new();
     let mut share = 0.0;
-    let all: f64 = options.designs.iter().map(|design| weight(*design)).sum();
+    let all: f64 = options.designs.iter().map(|design| weight(*design, scenario)).sum();
     for design in &options.designs {
-        share += weight(*design);
+        share += weight(*design, scenario);
         let end = begin + time::micros(options.length.mul_f64((share / all).min(1.0)));
         let left = Duration::from_micros(end.saturating_sub(time::boot()));
         let verdict = Part::new(options, *design, left, &world).run()?;
@@ -49,9 +49,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
 }
 
 /// What part of the time a design gets.
-const fn weight(design: Design) -> f64 {
-    match design {
-        Design::Bidlock => 55.0,
-        _ => 15.0,
+const fn weight(design: Design, scenario: Scenario) -> f64 {
+    match (design, scenario) {
+        (Design::Bidlock, Scenario::Mixed) => 55.0,
+        (Design::Bidlock, _) => 40.0,
+        (_, Scenario::Mixed) => 15.0,
+        _ => 20.0,
     }
 }

@@ -29,13 +29,18 @@ pub(crate) struct Performer {
 }
 
 impl Performer {
-    /// Performs one lane from a moment on.
-    pub(crate) fn run(&self, lane: &Lane, begin: u64) -> Result<()> {
+    /// Performs one lane from a moment on. What takes longer than planned, such as the start of a
+    /// server, moves all that follows: between two faults the fleet has time to recover.
+    pub(crate) fn run(&self, lane: &Lane, begin: u64, length: u64) -> Result<()> {
+        let mut behind = 0;
         for planned in lane {
-            if !self.wait_until(begin + planned.at) {
+            let at = begin + planned.at + behind;
+            if at + planned.lasts > begin + length || !self.wait_until(at) {
                 break;
             }
             self.perform(planned)?;
+            let planned_end = begin + planned.at + planned.lasts;
+            behind = behind.max(time::boot().saturating_sub(planned_end));
         }
         Ok(())
     }

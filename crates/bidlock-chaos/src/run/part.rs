@@ -174,7 +174,7 @@ impl<'a> Part<'a> {
             .into_iter()
             .map(|lane| {
                 let performer = Arc::clone(performer);
-                thread::spawn(move || performer.run(&lane, begin))
+                thread::spawn(move || performer.run(&lane, begin, length - TAIL))
             })
             .collect();
         let end = begin + length + SPREAD.min(length / 8);
