@@ -99,3 +99,56 @@ pub(crate) fn standing(design: Design, scenario: Scenario, verdict: &Verdict) ->
         Standing::Missing(demand.because)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::history::History;
+    use crate::verdict::{About, judge};
+
+    fn verdict(design: Design, scenario: Scenario, postings: u64) -> Verdict {
+        let history = History {
+            design,
+            scenario,
+            told: Vec::new(),
+            faults: Vec::new(),
+            arrivals: Vec::new(),
+            ledger: Vec::new(),
+            end: 0,
+            reconciled: false,
+        };
+        let about = About { seed: 1, server: "redis70", ledger: "sqlite", postings, seconds: 1.0 };
+        judge(&history, &about, Vec::new())
+    }
+
+    #[test]
+    fn a_control_that_does_nothing_wrong_breaks_a_run_that_is_long_enough() {
+        for scenario in Scenario::ALL {
+            for design in [Design::SetNx, Design::SqliteRow] {
+                let missing = standing(design, *scenario, &verdict(design, *scenario, 1_000));
+                assert!(matches!(missing, Standing::Missing(_)), "{design}, {scenario}");
+            }
+        }
+        let (design, scenario) = (Design::SetNxQuery, Scenario::Crash);
+        let mut quiet = verdict(design, scenario, 1_000);
+        assert_eq!(standing(design, scenario, &quiet), Standing::TooShort, "no bidder has died");
+        quiet.faults = BTreeMap::from([("kill", 30), ("crash", 20)]);
+        assert!(matches!(standing(design, scenario, &quiet), Standing::Missing(_)));
+        quiet.duplicates = 1;
+        assert_eq!(standing(design, scenario, &quiet), Standing::Shown);
+        quiet.postings = 1;
+        assert_eq!(standing(design, scenario, &quiet), Standing::Shown);
+    }
+
+    #[test]
+    fn nothing_is_demanded_where_a_lock_and_a_table_stand() {
+        for scenario in [Scenario::RedisRestart, Scenario::ClockClient, Scenario::Storm] {
+            let one = verdict(Design::SetNxQuery, scenario, 1_000);
+            assert_eq!(standing(Design::SetNxQuery, scenario, &one), Standing::Free);
+        }
+        let own = verdict(Design::Bidlock, Scenario::Mixed, 1_000);
+        assert_eq!(standing(Design::Bidlock, Scenario::Mixed, &own), Standing::Free);
+    }
+}
