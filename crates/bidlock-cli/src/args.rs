@@ -107,6 +107,15 @@ pub(crate) struct Global {
     #[arg(
         long,
         global = true,
+        value_name = "URL",
+        display_order = 900,
+        help = "Lock table of an older system, held as well while its last workers are left: \
+                sqlite:///PATH?table=NAME [env: BIDLOCK_ALSO]"
+    )]
+    pub(crate) also: Option<UrlText>,
+    #[arg(
+        long,
+        global = true,
         display_order = 900,
         help = "The ledger is on this machine only, though several machines share the lock store, \
                 and that is meant [env: BIDLOCK_LOCAL_LEDGER]"
@@ -179,6 +188,7 @@ impl Global {
             url: None,
             ledger_url: None,
             prefix: None,
+            also: None,
             local_ledger: false,
             env_file: None,
             no_env_file: false,

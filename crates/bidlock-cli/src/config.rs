@@ -8,7 +8,7 @@ use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bidlock::{Prefix, StoreUrl};
+use bidlock::{OldTable, Prefix, StoreUrl};
 
 use crate::args::{Global, UrlText};
 pub(crate) use sources::{Environment, Origin};
@@ -135,6 +135,8 @@ pub(crate) struct Config {
     pub(crate) ledger: Setting<StoreUrl>,
     /// The text before every key.
     pub(crate) prefix: Setting<Prefix>,
+    /// The lock table of an older system, where it is held as well.
+    pub(crate) also: Option<Setting<OldTable>>,
     /// Whether a ledger of this machine only is meant.
     pub(crate) local_ledger: Setting<bool>,
     /// How long after its send-by a bid may still come to show, where no flag says it.
@@ -163,6 +165,7 @@ impl Config {
         lock.stands_in(&environment.folder);
         ledger.stands_in(&environment.folder);
         let prefix = prefix(flags, &sources)?;
+        let also = also(flags, &sources, &environment.folder, &ledger)?;
         let local_ledger = local_ledger(flags, &sources)?;
         let visibility_lag = sources
             .variable("BIDLOCK_VISIBILITY_LAG")
@@ -173,7 +176,17 @@ impl Config {
             _ => None,
         };
         let marks = sources.state_file().ok().map(|file| file.with_file_name("marks"));
-        Ok(Self { lock, ledger, prefix, local_ledger, visibility_lag, marks, notes, default_file })
+        Ok(Self {
+            lock,
+            ledger,
+            prefix,
+            also,
+            local_ledger,
+            visibility_lag,
+            marks,
+            notes,
+            default_file,
+        })
     }
 
     /// Refuses a lock store that several machines share beside a ledger that they do not: two
@@ -311,6 +324,29 @@ fn prefix(flags: &Global, sources: &Sources) -> Result<Setting<Prefix>, ConfigEr
             Ok(Setting { value, name: found.name, origin: found.origin })
         }
     }
+}
+
+/// The lock table of an older system; its file stays as it is, so nothing else may lie in it.
+fn also(
+    flags: &Global,
+    sources: &Sources,
+    folder: &Path,
+    ledger: &Setting<StoreUrl>,
+) -> Result<Option<Setting<OldTable>>, ConfigError> {
+    let flag = flags.also.as_ref().map(UrlText::expose);
+    let Some(found) = sources.flag_or("--also", flag, "BIDLOCK_ALSO") else { return Ok(None) };
+    let refuse = |why: String| ConfigError::Value {
+        name: found.name,
+        value: bidlock::masked(&found.text),
+        origin: found.origin.clone(),
+        why,
+    };
+    let value = OldTable::parse(&found.text).map_err(|refused| refuse(why(refused)))?;
+    let value = value.in_folder(folder);
+    if matches!(&ledger.value, StoreUrl::Sqlite(path) if path == value.path()) {
+        return Err(refuse("the ledger is to be in the same file; name another one".to_owned()));
+    }
+    Ok(Some(Setting { value, name: found.name, origin: found.origin }))
 }
 
 fn local_ledger(flags: &Global, sources: &Sources) -> Result<Setting<bool>, ConfigError> {

@@ -322,6 +322,11 @@ fn refused(reason: &Refusal, endpoint: &str) -> (u8, &'static str, &'static str)
             "corrupt",
             "keep the file for a look at it, and name another one or restore a copy",
         ),
+        Refusal::WrongType(_) if endpoint.contains("?table=") => (
+            code::CONFIG,
+            "old_table",
+            "correct --also, or leave it out if the last old worker is gone; nothing was changed",
+        ),
         // The path itself is wrong: a folder, or a file where a folder should be.
         Refusal::WrongType(_) if endpoint.starts_with("sqlite:") => {
             (code::CONFIG, "no_file", "name a file: --url sqlite:///var/lib/bidlock.db")

@@ -46,9 +46,14 @@ impl Context {
         Ok(self.builder().open(self.config.lock.built()?).await?)
     }
 
-    /// What opens the lock store, with the prefix.
+    /// What opens the lock store, with the prefix and the bridge.
     pub(crate) fn builder(&self) -> Builder {
-        Locker::builder().prefix(self.config.prefix.value.clone()).platform(self.platform.clone())
+        let prefix = self.config.prefix.value.clone();
+        let builder = Locker::builder().prefix(prefix).platform(self.platform.clone());
+        match &self.config.also {
+            Some(old) => builder.also(old.value.clone()),
+            None => builder,
+        }
     }
 
     /// Opens the ledger, and remembers what is started in it for the processes to come (L12).

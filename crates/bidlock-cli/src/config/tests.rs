@@ -250,3 +250,25 @@ fn a_user_needs_a_password_and_tls_a_url() {
     let plain = load("", &[("REDIS_URL", "redis://h"), ("REDIS_SSL", "1")]).unwrap_err();
     assert!(plain.to_string().contains("rediss://"), "{plain}");
 }
+
+#[test]
+fn an_old_table_is_read_like_any_setting_and_its_file_is_for_it_alone() {
+    assert_eq!(load("", &[]).unwrap().also, None);
+    let old = ("BIDLOCK_ALSO", "sqlite:old.db?table=locks");
+    let also = load("", &[old]).unwrap().also.unwrap();
+    assert_eq!(also.value.to_string(), "sqlite:///nonexistent/old.db?table=locks");
+    assert_eq!(also.origin, Origin::Environment);
+    let flag = load("--also sqlite:///srv/x.db?table=t", &[old]).unwrap().also.unwrap();
+    assert_eq!(flag.to_string(), "sqlite:///srv/x.db?table=t (the command line)");
+    for (url, said) in [
+        ("sqlite:old.db", "?table="),
+        ("redis://u:s3cret@h", "SQLite file"),
+        ("sqlite:old.db?table=a-b", "underscores"),
+    ] {
+        let refused = load("", &[("BIDLOCK_ALSO", url)]).unwrap_err().to_string();
+        assert!(refused.contains("BIDLOCK_ALSO") && refused.contains(said), "{refused}");
+        assert!(!refused.contains("s3cret"), "{refused}");
+    }
+    let same = load("", &[old, ("BIDLOCK_LEDGER_URL", "sqlite:./old.db")]).unwrap_err();
+    assert!(same.to_string().contains("same file"), "{same}");
+}

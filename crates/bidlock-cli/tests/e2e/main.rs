@@ -9,6 +9,7 @@
 mod again;
 mod bad_input;
 mod bad_store;
+mod bridge;
 mod crash;
 mod faults;
 mod hundred;
