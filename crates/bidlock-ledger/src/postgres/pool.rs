@@ -15,8 +15,8 @@ use super::schema::Known;
 use super::tls::Tls;
 
 /// How long a statement may take: a way that swallows bytes without a word costs so long, and a
-/// fleet has to bid again within 10 s after it is mended. Locks of others are waited for a little shorter, so that the
-/// server's own answer comes first.
+/// fleet has to bid again within 10 s after it is mended. Locks of others are waited for a little
+/// shorter, so that the server's own answer comes first.
 pub(super) const STATEMENT_MAX: Duration = Duration::from_secs(5);
 /// How long a call waits for a connection that others use.
 const QUEUE_MAX: Duration = Duration::from_secs(5);
