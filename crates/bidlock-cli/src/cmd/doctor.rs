@@ -32,7 +32,11 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<u8, Failu
     }
     let ttl = Ttl::new(args.ttl)?;
     context.say_default();
-    let findings = doctor.diagnose(ttl).await;
+    let mut findings = doctor.diagnose(ttl).await;
+    let old = config.also.as_ref().and_then(|old| old.value.doctor(&context.platform));
+    if let Some(old) = old {
+        findings.extend(old.diagnose(ttl).await);
+    }
     let mut sections = vec![Section { store: "lock", place: config.lock.to_string(), findings }];
     if let Some(doctor) = ledger_doctor.filter(|_| is_there(context)) {
         let findings = ledger(&*doctor, ttl, context).await;

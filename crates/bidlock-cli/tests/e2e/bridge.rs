@@ -91,7 +91,7 @@ fn leases_of_scripts_are_renewed_released_and_lost_in_both() {
 }
 
 #[test]
-fn lists_show_both_sides() {
+fn lists_and_doctor_show_both_sides() {
     let scene = Scene::new();
     assert!(scene.old_takes("a"));
     assert_eq!(scene.run(&["acquire", "upwork", "b"]).code, 0);
@@ -100,6 +100,10 @@ fn lists_show_both_sides() {
     assert_eq!(locks.len(), 2, "{locks:?}");
     let shown = locks[0].to_string();
     assert!(shown.contains("old-worker in distributed_locks"), "{shown}");
+    let doctor = scene.run(&["doctor"]);
+    assert_eq!(doctor.code, 0, "{doctor:?}");
+    let line = doctor.stdout.lines().find(|line| line.contains("\tbridge\t")).unwrap();
+    assert!(line.starts_with("good") && line.contains("1 of old workers, 1 of bidlock"), "{line}");
 }
 
 #[test]
@@ -115,6 +119,9 @@ fn an_old_table_that_is_not_there_is_a_wrong_configuration_before_anything_is_do
         assert_eq!(ran.code, 78, "{ran:?}");
         assert!(ran.stderr.contains(said) && ran.stderr.contains("--also"), "{ran:?}");
     }
+    let ran = scene.user.run(&["--also", "sqlite:nowhere.db?table=t", "doctor"]);
+    assert_eq!(ran.code, 78, "{ran:?}");
+    assert!(ran.stdout.contains("failure\tbridge\t"), "{ran:?}");
     for name in ["no", "nowhere.db"] {
         assert!(!scene.user.path(name).exists(), "{name}");
     }
