@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use serde::Serialize;
+
 use crate::event::Event;
 use crate::faults::Fault;
 use crate::fleet::Told;
@@ -9,7 +11,7 @@ use crate::market::Arrival;
 use crate::scenario::{Design, Scenario};
 
 /// One attempt as the ledger has it at the end.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Kept {
     pub(crate) posting: String,
     pub(crate) attempt: String,

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bidlock_testkit::{Behaviour, Cut, Submission};
+use serde::Serialize;
 
 use crate::draw::{below, draw_for};
 use crate::faults::{Fault, Target};
@@ -41,7 +42,7 @@ pub(crate) fn judge(seed: u64, scenario: Scenario, bid: &Submission) -> Behaviou
 }
 
 /// One bid that came to the marketplace, in the run's own time.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Arrival {
     pub(crate) posting: String,
     pub(crate) attempt: String,
@@ -80,14 +81,17 @@ pub(crate) fn arrivals(
             faults.push(Fault { kind, target, begin: at, end: answered, step: 0 });
         }
         let taken = visit.taken.is_some();
+        // A refusal is always told, unless the connection broke before.
+        let cut_before = visit.behaviour.cuts == Some(Cut::Before);
+        let refused = visit.behaviour.refuses && !taken && !visit.repeated && !cut_before;
         Arrival {
             posting: visit.submission.posting.clone(),
             attempt,
             at,
             taken,
             repeated: visit.repeated,
-            refused: visit.behaviour.refuses && !taken && !visit.repeated && kind.is_none(),
-            answered: visit.behaviour.cuts.is_none().then_some(answered),
+            refused,
+            answered: (refused || visit.behaviour.cuts.is_none()).then_some(answered),
         }
     });
     (arrivals.collect(), faults)

@@ -21,8 +21,10 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// Joins a guard with somebody who asks the marketplace.
 pub(crate) fn reconciler(guard: BidGuard, market: String) -> Result<Reconciler> {
-    let options =
-        ReconcileOptions::default().visibility_delay(VISIBLE_AFTER).ask_timeout(ASK).limit(200);
+    let options = ReconcileOptions::default()
+        .visibility_delay(VISIBLE_AFTER)
+        .ask_timeout(ASK)
+        .limit(ReconcileOptions::LIMIT_MAX);
     let market: Arc<str> = market.into();
     let ask = move |question: Question| {
         let market = Arc::clone(&market);

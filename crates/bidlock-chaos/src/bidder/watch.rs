@@ -10,6 +10,7 @@ use bidlock_core::{
     LeaseId, Listener, News, Ownership, RenewRequest, Renewal, Revoke, Wake, limits,
 };
 
+use super::TTL;
 use super::crash::{Point, reach};
 use crate::event::{Event, Log};
 use crate::time;
@@ -45,15 +46,17 @@ struct Ear {
 impl Listener for Ear {
     fn woken(&self, wake: &Wake) -> bool {
         let Some(inner) = self.inner.upgrade() else { return false };
-        let from = time::boot();
         let known = inner.woken(wake);
         if let (true, News::Granted { token, until }) = (known, wake.news) {
+            // How long the message was on its way, nobody here knows: the window tells.
+            let until = time::micros(until.since_boot());
+            let from = until.saturating_sub(time::micros(TTL)).min(time::boot());
             self.log.say(Event::Granted {
                 posting: wake.key.posting_encoded().to_owned(),
                 lease: wake.lease.expose(),
                 token: token.get(),
                 from,
-                until: time::micros(until.since_boot()),
+                until,
             });
         }
         known

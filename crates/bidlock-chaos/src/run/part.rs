@@ -1,12 +1,13 @@
 //! One design under the faults of a scenario, from the start of its servers to its verdict.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use serde::Serialize;
 
 use crate::bidder::{SUBMIT, Setup, TTL, VISIBLE_AFTER};
 use crate::event::Event;
@@ -109,8 +110,9 @@ impl<'a> Part<'a> {
         let (arrivals, faults) = market::arrivals(&world.market.take_visits(), now());
         let faults = [log.all(), faults].concat();
         let end = begin + length;
-        let shown = faults.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
-        std::fs::write(folder.join("faults.jsonl"), shown.join("\n"))?;
+        write(&folder, "faults", &faults)?;
+        write(&folder, "arrivals", &arrivals)?;
+        write(&folder, "ledger", &ledger)?;
         let history = History {
             design,
             scenario,
@@ -239,4 +241,10 @@ impl<'a> Part<'a> {
 #[expect(clippy::disallowed_methods, reason = "the marketplace's moments are read here")]
 fn now() -> (Instant, u64) {
     (Instant::now(), time::boot())
+}
+
+/// Leaves a list in a file of its own, an object in each line.
+fn write<T: Serialize>(folder: &Path, name: &str, list: &[T]) -> Result<()> {
+    let lines = list.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
+    Ok(std::fs::write(folder.join(format!("{name}.jsonl")), lines.join("\n"))?)
 }
