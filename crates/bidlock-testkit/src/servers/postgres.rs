@@ -1,23 +1,25 @@
 mod account;
 mod bouncer;
 mod cluster;
+mod copies;
+mod looks;
 mod options;
 #[cfg(test)]
 mod tests;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
-use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use self::account::Account;
+use self::looks::explained;
 use super::server::free_port;
 use super::tls::TlsFiles;
 use crate::{Process, block_on, temp_dir, wait_until};
@@ -160,64 +162,6 @@ impl Postgres {
         format!("postgres://postgres@/{database}?host={folder}&port={port}")
     }
 
-    /// Makes a database that nobody else has, and returns its name.
-    ///
-    /// # Panics
-    /// When the server does not answer.
-    pub fn new_database(&self) -> String {
-        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        self.sql(MAINTENANCE, &format!("CREATE DATABASE {name}"));
-        name
-    }
-
-    /// Runs statements, as the superuser; returns the rows of all of them, as text.
-    ///
-    /// # Panics
-    /// When the server does not answer, or answers by an error.
-    pub fn sql(&self, database: &str, statements: &str) -> Vec<Vec<Option<String>>> {
-        self.try_sql(MAINTENANCE, database, statements)
-            .unwrap_or_else(|error| panic!("{statements}: {error}"))
-    }
-
-    /// Runs statements as a role.
-    ///
-    /// # Errors
-    /// What the server, or the way to it, says.
-    pub fn try_sql(
-        &self,
-        role: &str,
-        database: &str,
-        statements: &str,
-    ) -> Result<Vec<Vec<Option<String>>>, String> {
-        block_on(async {
-            let (client, driven) = self.connect(role, database).await?;
-            let asked = client.simple_query(statements).await;
-            let rows = asked.map_err(|error| explained(&error))?.into_iter();
-            let rows = rows.filter_map(|message| match message {
-                SimpleQueryMessage::Row(row) => {
-                    Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
-                }
-                _ => None,
-            });
-            drop(client);
-            // The goodbye is sent, so that the server has no reason to complain.
-            drop(driven.await);
-            Ok(rows.collect())
-        })
-    }
-
-    /// Runs a query; its answer as text: a line for each row, with its values between bars.
-    ///
-    /// # Panics
-    /// As [`Postgres::sql`].
-    #[must_use]
-    pub fn text(&self, database: &str, query: &str) -> String {
-        let show = |row: Vec<Option<String>>| {
-            row.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>().join("|")
-        };
-        self.sql(database, query).into_iter().map(show).collect::<Vec<_>>().join("\n")
-    }
-
     /// Its process number.
     ///
     /// # Panics
@@ -282,80 +226,6 @@ impl Postgres {
         signal(&family(self.pid()), Signal::SIGCONT);
     }
 
-    /// Makes a second server that follows this one, with asynchronous replication.
-    ///
-    /// # Panics
-    /// When it cannot be made.
-    #[must_use]
-    #[expect(clippy::expect_used, reason = "a test cannot go on without its server")]
-    pub fn start_standby(&self) -> Self {
-        let folder = temp_dir();
-        self.account.owns(folder.path()).expect("its folder can be given to it");
-        let mut copy = self.tool("pg_basebackup");
-        copy.args(["--checkpoint=fast", "--no-sync", "--write-recovery-conf"]);
-        copy.arg("--pgdata").arg(folder.path().join("data"));
-        run(&mut copy);
-        Self::launch_in(folder, self.account, self.options.clone())
-    }
-
-    /// Makes a standby a primary, and returns when it is.
-    ///
-    /// # Panics
-    /// When it does not become one.
-    pub fn promote(&self) {
-        self.sql(MAINTENANCE, "SELECT pg_promote(true, 60)");
-        let is_primary = || self.text(MAINTENANCE, "SELECT pg_is_in_recovery()") == "f";
-        wait_until("it is a primary", SOON, is_primary);
-    }
-
-    /// Waits until a standby has all that this server has.
-    ///
-    /// # Panics
-    /// When it does not get there.
-    pub fn wait_for(&self, standby: &Self) {
-        let here = self.text(MAINTENANCE, "SELECT pg_current_wal_lsn()");
-        let query = format!("SELECT pg_last_wal_replay_lsn() >= '{here}'");
-        let caught_up = || standby.text(MAINTENANCE, &query) == "t";
-        wait_until("the standby has caught up", SOON, caught_up);
-    }
-
-    /// Copies the data as it lies there, while the server does not run, and starts a second
-    /// server on the copy.
-    ///
-    /// # Panics
-    /// When it cannot be made.
-    #[must_use]
-    #[expect(clippy::expect_used, reason = "a test cannot go on without its server")]
-    pub fn start_copy(&self) -> Self {
-        let folder = temp_dir();
-        self.account.owns(folder.path()).expect("its folder can be given to it");
-        cluster::copy(&self.account, &self.folder().join("data"), &folder.path().join("data"));
-        Self::launch_in(folder, self.account, self.options.clone())
-    }
-
-    /// Writes a database into a file by `pg_dump`, in its own format.
-    ///
-    /// # Panics
-    /// When it cannot be written.
-    #[must_use]
-    pub fn dump(&self, database: &str) -> PathBuf {
-        let file = self.folder().join(format!("{database}.dump"));
-        let mut dump = self.tool("pg_dump");
-        dump.args(["--format=custom", "--file"]).arg(&file).arg(database);
-        run(&mut dump);
-        file
-    }
-
-    /// Reads a file of [`Postgres::dump`] into an empty database.
-    ///
-    /// # Panics
-    /// When it cannot be read.
-    pub fn restore(&self, file: &Path, database: &str) {
-        let mut restore = self.tool("pg_restore");
-        restore.args(["--exit-on-error", "--dbname", database]).arg(file);
-        run(&mut restore);
-    }
-
     /// What it wrote to its log since its last start.
     ///
     /// # Panics
@@ -364,28 +234,6 @@ impl Postgres {
     #[expect(clippy::expect_used, reason = "a mistake of the test")]
     pub fn log(&self) -> String {
         self.process().as_ref().expect("the server runs").stderr()
-    }
-
-    /// A program that asks this server.
-    fn tool(&self, program: &str) -> Command {
-        let mut command = self.account.command(program);
-        command.args(["--no-password", "--username=postgres", "--host"]).arg(self.folder());
-        command.arg(format!("--port={}", self.port));
-        command
-    }
-
-    async fn connect(
-        &self,
-        role: &str,
-        database: &str,
-    ) -> Result<(Client, tokio::task::JoinHandle<()>), String> {
-        let mut config = tokio_postgres::Config::new();
-        // A socket in the own folder is no other server's, which a port could be.
-        config.host_path(self.folder()).port(self.port).user(role).dbname(database);
-        let connected = config.connect(NoTls).await;
-        let (client, connection) = connected.map_err(|error| explained(&error))?;
-        // Its end is the end of the client, which says why.
-        Ok((client, tokio::spawn(async move { drop(connection.await) })))
     }
 
     fn launch(&self) -> Result<(), String> {
@@ -444,12 +292,6 @@ impl Drop for Postgres {
             process.wait(SOON);
         }
     }
-}
-
-/// The driver's words, with what lies below them.
-fn explained(error: &tokio_postgres::Error) -> String {
-    use std::error::Error as _;
-    error.source().map_or_else(|| error.to_string(), |below| format!("{error}: {below}"))
 }
 
 /// Runs a program to its end.

@@ -1,3 +1,5 @@
+use tokio_postgres::NoTls;
+
 use super::*;
 
 #[test]
