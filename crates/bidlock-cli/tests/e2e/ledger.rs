@@ -8,7 +8,7 @@ mod prune;
 
 use std::fs;
 
-use crate::{Ran, User, objects, text};
+use crate::{Ran, SOON, User, end_within, objects, text};
 
 /// Leaves one posting in each state that real bids and operators bring about.
 pub(crate) fn every_state(user: &User) {
@@ -64,7 +64,8 @@ pub(crate) fn told(user: &User, ledger: &str) -> Vec<String> {
 }
 
 pub(crate) fn import(user: &User, file: &str, ledger: &str) -> Ran {
-    user.run(&["ledger", "import", file, "--ledger-url", ledger, "--json"])
+    let words = ["ledger", "import", file, "--ledger-url", ledger, "--json"];
+    end_within(user.start(&words), 5 * SOON)
 }
 
 /// The postings of an export: what is between its head and its audit.

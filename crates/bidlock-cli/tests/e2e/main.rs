@@ -158,8 +158,13 @@ impl Drop for User {
 }
 
 /// Waits for the end of a process.
-pub(crate) fn end(mut process: Process) -> Ran {
-    let status = process.wait(SOON);
+pub(crate) fn end(process: Process) -> Ran {
+    end_within(process, SOON)
+}
+
+/// Waits longer for the end of a process that has much to do.
+pub(crate) fn end_within(mut process: Process, patience: Duration) -> Ran {
+    let status = process.wait(patience);
     Ran { code: code_of(status), stdout: process.stdout(), stderr: process.stderr() }
 }
 

@@ -73,7 +73,7 @@ fn an_import_into_a_server_that_was_killed_is_run_again_and_loses_nothing() {
     for n in 1..=2 {
         let words = ["ledger", "import", "all.jsonl", "--ledger-url", &url];
         let killed = user.start(&words);
-        wait_until("a part of it", SOON, || count() > n * 1_000);
+        wait_until("a part of it", 5 * SOON, || count() > n * 1_000);
         killed.kill().unwrap();
         assert_eq!(end(killed).code, 1009);
         assert!(count() < POSTINGS, "{} are there already", count());

@@ -27,7 +27,7 @@ fn an_import_that_was_killed_is_run_again_and_loses_nothing() {
     for n in 1..=2 {
         let words = ["ledger", "import", "all.jsonl", "--ledger-url", "sqlite:b.db", "--json"];
         let killed = user.start(&words);
-        wait_until("a part of it", SOON, || attempts(&user, "b.db") > n * 1_500);
+        wait_until("a part of it", 5 * SOON, || attempts(&user, "b.db") > n * 1_500);
         killed.kill().unwrap();
         let ended = end(killed);
         assert_eq!((ended.code, ended.stdout.as_str()), (1009, ""), "{ended:?}");
