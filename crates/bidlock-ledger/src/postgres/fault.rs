@@ -156,16 +156,19 @@ fn is_last_word(db: &DbError) -> bool {
 
 /// What an error of the server means that took the whole statement back.
 fn refused(db: &DbError) -> Fault {
-    let said = words(db);
-    let code = db.code();
-    let reason = match code.code() {
+    meaning(db.code().code(), words(db))
+}
+
+/// What an SQLSTATE means.
+fn meaning(code: &str, said: String) -> Fault {
+    let reason = match code {
         "25006" => Refusal::ReadOnly(said),
         "42501" => Refusal::Permission(said),
         "53100" | "53200" => Refusal::Full(said),
         "53300" | "53400" | "55P03" | "57014" | "57P01" | "57P02" | "57P03" => {
             Refusal::NotReady(said)
         }
-        "3D000" => Refusal::Other(said),
+        "XX001" | "XX002" => Refusal::Corrupt(said),
         "3F000" | "42P01" | "42883" | "42703" => {
             Refusal::Corrupt(format!("the ledger's schema is not whole: {said}"))
         }
@@ -173,7 +176,6 @@ fn refused(db: &DbError) -> Fault {
         other => match &other[..2] {
             "28" => Refusal::Permission(said),
             "53" => Refusal::Full(said),
-            "XX" => Refusal::Corrupt(said),
             "08" | "58" => return Fault::Unreachable(io::Error::other(said)),
             _ => Refusal::Other(said),
         },
@@ -194,5 +196,48 @@ fn text(error: &tokio_postgres::Error) -> String {
         (Some(db), _) => words(db),
         (None, Some(below)) => format!("{error}: {below}"),
         (None, None) => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_state_has_its_own_answer() {
+        for (code, expected) in [
+            ("25006", "read-only"),
+            ("28P01", "permission denied"),
+            ("28000", "permission denied"),
+            ("42501", "permission denied"),
+            ("53100", "full"),
+            ("53200", "full"),
+            ("53300", "not ready"),
+            ("57P03", "not ready"),
+            ("55P03", "not ready"),
+            ("57014", "not ready"),
+            ("42P01", "damaged or foreign"),
+            ("XX001", "damaged or foreign"),
+            ("3D000", "x"),
+            ("BL003", "x"),
+        ] {
+            let Fault::Refused(reason) = meaning(code, "x".to_owned()) else {
+                panic!("{code} is a refusal");
+            };
+            assert!(reason.to_string().starts_with(expected), "{code}: {reason}");
+        }
+        for code in ["40001", "40P01", "08006", "58030"] {
+            let fault = meaning(code, "x".to_owned());
+            assert!(matches!(fault, Fault::Unreachable(_)), "{code}: {fault:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_write_that_was_sent_may_have_applied() {
+        for (writes, applied) in [(true, true), (false, false)] {
+            let endpoint = Endpoint::new("postgres://h");
+            let error = Fault::lost("cut", writes).about(Op::Start, Subject::Ledger, &endpoint);
+            assert_eq!(error.may_have_applied(), applied, "{error}");
+        }
     }
 }
