@@ -74,12 +74,13 @@ impl History {
         trails
     }
 
-    /// The bidder of a process, by its number, and when it came up.
-    pub(crate) fn bidder_of(&self, pid: u32) -> Option<(usize, u64)> {
-        self.told.iter().find_map(|told| match told.line.event {
-            Event::Ready { pid: own } if own == pid => Some((told.bidder, told.line.at)),
+    /// The bidder of each process, by its number, and when it came up.
+    pub(crate) fn births(&self) -> HashMap<u32, (usize, u64)> {
+        let born = self.told.iter().filter_map(|told| match told.line.event {
+            Event::Ready { pid } => Some((pid, (told.bidder, told.line.at))),
             _ => None,
-        })
+        });
+        born.collect()
     }
 }
 

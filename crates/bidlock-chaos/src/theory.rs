@@ -51,9 +51,9 @@ const fn of_query(scenario: Scenario) -> Option<Demand> {
         Scenario::Crash => {
             demand("it dies between the bid and its record", 200, &["kill", "crash"], 40)
         }
-        Scenario::Pause => demand("it pauses for longer than its lock lasts", 200, &["stop"], 20),
+        Scenario::Pause => demand("it pauses for longer than its lock lasts", 200, &["stop"], 60),
         Scenario::Partition => {
-            demand("a reply that is lost is no bid to it", 200, &["partition"], 15)
+            demand("a reply that is lost is no bid to it", 200, &["partition"], 25)
         }
         Scenario::Flushall => demand("the lock is forgotten", 200, &["flushall"], 20),
         Scenario::Failover => demand("the lock is forgotten", 300, &["failover"], 20),

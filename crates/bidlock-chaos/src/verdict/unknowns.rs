@@ -15,12 +15,13 @@ pub(super) struct Found {
 const BELIEVED: u64 = 1_500_000;
 
 pub(super) fn find(history: &History) -> Found {
-    let trails = history.trails();
+    let (trails, births) = (history.trails(), history.births());
     let mut found = Found::default();
     for kept in history.ledger.iter().filter(|kept| kept.was_unknown()) {
         found.ever += 1;
         let trail = trails.get(kept.attempt.as_str()).copied().unwrap_or_default();
-        if !explained(history, kept, &trail) {
+        let born = kept.pid().and_then(|pid| births.get(&pid).copied());
+        if !explained(history, kept, &trail, born) {
             let Kept { posting, attempt, state, events, holder, .. } = kept;
             let shown =
                 format!("{posting}: {attempt} of {holder} is {state} ({events:?}, {trail:?})");
@@ -31,8 +32,7 @@ pub(super) fn find(history: &History) -> Found {
 }
 
 /// Whether an injected fault hit the attempt between its start and its record.
-fn explained(history: &History, kept: &Kept, trail: &Trail) -> bool {
-    let known = kept.pid().and_then(|pid| history.bidder_of(pid));
+fn explained(history: &History, kept: &Kept, trail: &Trail, known: Option<(usize, u64)>) -> bool {
     let Some(bidder) = trail.bidder.or(known.map(|(bidder, _)| bidder)) else {
         // Its process was killed before it said that it is ready: it cannot have bid.
         return false;
