@@ -12,8 +12,11 @@ use crate::stages::{Found, LIMIT};
 pub(crate) const OLDEST_RUST: &str = "1.95";
 
 /// Crates that may be in the graph in several versions, and why.
-const DUPLICATES_ALLOWED: &[(&str, &str)] =
-    &[("getrandom", "ring, for TLS, is not yet where all others are")];
+const DUPLICATES_ALLOWED: &[(&str, &str)] = &[
+    ("getrandom", "ring, for TLS, is not yet where all others are"),
+    ("base64", "postgres-protocol is one release behind pem, which only tests use"),
+    ("fallible-iterator", "postgres-protocol is one release behind rusqlite"),
+];
 
 /// Refuses two versions of one crate, and a lock file that does not fit the manifests.
 pub(crate) fn duplicates(project: &Project) -> Result<Found> {
