@@ -63,12 +63,11 @@ const fn of_query(scenario: Scenario) -> Option<Demand> {
         Scenario::DiskFull => demand("the record fails", 300, &["disk-full"], 10),
         Scenario::Market => demand("a reply that is cut is no bid to it", 300, &[], 0),
         Scenario::Mixed => demand("any of the above", 500, &["kill", "crash", "stop"], 40),
-        Scenario::RedisEmpty
-        | Scenario::Snapshot
-        | Scenario::Delay
-        | Scenario::RedisRestart
-        | Scenario::ClockClient
-        | Scenario::Storm => return None,
+        Scenario::RedisEmpty => demand("the lock is forgotten", 500, &["redis-empty"], 30),
+        Scenario::Snapshot => demand("the lock is forgotten", 500, &["redis-snapshot"], 30),
+        Scenario::Delay | Scenario::RedisRestart | Scenario::ClockClient | Scenario::Storm => {
+            return None;
+        }
     })
 }
 
