@@ -2,8 +2,10 @@
 #[must_use]
 pub fn masked(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
-        // Without an authority there is no place for a password, unless the URL is broken.
-        return if url.contains('@') { "***".to_owned() } else { url.to_owned() };
+        // Without an authority there is no place for a password, unless the URL is broken, or is
+        // none: `host=h password=…` is how PostgreSQL's own programs write it.
+        let broken = url.contains('@') || (url.contains('=') && !url.starts_with("sqlite:"));
+        return if broken { "***".to_owned() } else { url.to_owned() };
     };
     let (place, query) = match rest.split_once('?') {
         Some((place, query)) => (place, Some(query)),
@@ -61,6 +63,9 @@ mod tests {
             ("unix:///run/redis.sock?password=s3@cret", "unix://***"),
             ("unix:///run/redis.sock?password=s3cret", "unix:///run/redis.sock?***"),
             ("redis:u:s3cret@h", "***"),
+            ("host=h user=u password=s3cret", "***"),
+            ("password=s3cret", "***"),
+            ("postgres:h?password=s3cret", "***"),
             ("postgres://u:s3cret@h/db", "postgres://u:***@h/db"),
         ] {
             assert_eq!(masked(url), shown, "{url}");
@@ -76,6 +81,7 @@ mod tests {
             "unix:///run/redis.sock",
             "sqlite:///a:b/c.db",
             "sqlite:c.db",
+            "sqlite:a=b.db",
             "postgres://u@h/db",
             "memory:",
             "nonsense",
