@@ -97,16 +97,31 @@ impl Diagnose for PostgresDoctor {
 
 fn unreached(error: &LedgerError) -> Finding {
     use std::error::Error as _;
-    let below = error.source().map(|below| format!(": {below}")).unwrap_or_default();
+    let source = error.source();
+    let below = source.map(|below| format!(": {below}")).unwrap_or_default();
+    let system = source.and_then(|below| below.downcast_ref::<std::io::Error>());
+    let is_file = system.is_some_and(|below| below.kind() == std::io::ErrorKind::InvalidInput);
     let mend = match error {
         LedgerError::Refused { reason, .. } => match reason {
             Refusal::Permission(_) => {
-                "check user and password in the URL; `bidlock ledger rights` prints what a role \
-                 needs"
+                "check user and password in the URL; `bidlock doctor --acl` prints what a role needs"
+            }
+            Refusal::NotReady(said) if said.contains("too many") => {
+                "raise the limit, lower ?pool= of the bidders, or put PgBouncer in between"
+            }
+            Refusal::NotReady(said) if said.contains("statement timeout") => {
+                "ALTER ROLE … RESET statement_timeout, or of the database"
             }
             Refusal::NotReady(_) => "wait until the server has started, then look again",
+            Refusal::Other(said) if said.contains("[3D000]") => {
+                "make the database, or correct its name in the URL"
+            }
             _ => "see the server's own words, and its log",
         },
+        _ if is_file => "correct the file, or sslrootcert in the URL",
+        _ if below.contains("certificate") => {
+            "name the CA with sslrootcert=FILE, and the server by a name of its certificate"
+        }
         _ => "check host and port in the URL, and that the server runs and listens there",
     };
     let why = "no bid can be made or recorded";

@@ -173,6 +173,13 @@ fn meaning(code: &str, said: String) -> Fault {
             Refusal::Corrupt(format!("the ledger's schema is not whole: {said}"))
         }
         "40001" | "40P01" => return Fault::Unreachable(io::Error::other(said)),
+        // PgBouncer has this one code for all that it has to say.
+        "08P01" if said.contains("authentication failed") || said.contains("no such user") => {
+            Refusal::Permission(said)
+        }
+        "08P01" if said.contains("does not exist") || said.contains("no such database") => {
+            Refusal::Other(said)
+        }
         other => match &other[..2] {
             "28" => Refusal::Permission(said),
             "53" => Refusal::Full(said),
@@ -230,6 +237,24 @@ mod tests {
             let fault = meaning(code, "x".to_owned());
             assert!(matches!(fault, Fault::Unreachable(_)), "{code}: {fault:?}");
         }
+    }
+
+    #[test]
+    fn what_pgbouncer_says_is_told_apart_by_its_words() {
+        for (said, expected) in [
+            ("SASL authentication failed", "permission denied"),
+            ("password authentication failed", "permission denied"),
+            ("no such user: bots", "permission denied"),
+            ("database \"bids\" does not exist", "database"),
+            ("no such database: bids", "no such database"),
+        ] {
+            let Fault::Refused(reason) = meaning("08P01", said.to_owned()) else {
+                panic!("{said} is a refusal");
+            };
+            assert!(reason.to_string().starts_with(expected), "{said}: {reason}");
+        }
+        let fault = meaning("08P01", "query_wait_timeout".to_owned());
+        assert!(matches!(fault, Fault::Unreachable(_)), "{fault:?}");
     }
 
     #[test]

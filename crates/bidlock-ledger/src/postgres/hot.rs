@@ -1,11 +1,11 @@
 //! What every bid does: one statement each, which is a transaction of its own.
 
 use bidlock_core::{InvalidValue, Key, Refusal, WallTime};
-use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::fault::{Done, Fail};
 use super::pool::Session;
+use super::record::Record;
 use super::rows::{self, Param, Stored, int8, sql, sql_time, text};
 use super::statements::Statements;
 use crate::error::{LedgerError, Obstacle, Op, Subject};
@@ -27,7 +27,7 @@ pub(super) struct Expected {
 struct Answer {
     word: String,
     note: Option<String>,
-    row: Row,
+    record: Record,
 }
 
 impl Answer {
@@ -42,12 +42,12 @@ impl Answer {
         } else {
             session.client().query_typed_one(statement, values).await?
         };
-        let (word, note) = (rows::value(&row, 0)?, rows::value(&row, 1)?);
-        Ok(Self { word, note, row })
+        let record: Record = rows::value(&row, 0)?;
+        Ok(Self { word: record.text(0)?, note: record.text_opt(1)?, record })
     }
 
     fn stored(&self) -> Done<Stored> {
-        rows::attempt(&self.row, 2)
+        self.record.record(2)?.attempt()
     }
 
     /// An answer that the function gives in case of trouble, or that no version of it gives.
@@ -183,7 +183,9 @@ pub(super) async fn record(
 ) -> Done<Recorded> {
     let (text_id, event, at) = (id.to_string(), Event::of_outcome(outcome).as_str(), sql_time(now));
     let (reference, reason) = (outcome.reference(), outcome.reason());
-    let values = [text(&text_id), text(&event), text(&reference), text(&reason), int8(&at)];
+    let next = outcome.state().as_str();
+    let values =
+        [text(&text_id), text(&event), text(&next), text(&reference), text(&reason), int8(&at)];
     let answer = Answer::of(session, &sqls.record, &values).await?;
     match answer.word.as_str() {
         "written" => Ok(Recorded::Written(answer.stored()?.read_at(now))),

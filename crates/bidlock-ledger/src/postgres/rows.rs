@@ -41,6 +41,10 @@ pub(super) struct Stored {
 }
 
 impl Stored {
+    pub(super) const fn new(info: AttemptInfo, token_seen: u64) -> Self {
+        Self { info, token_seen }
+    }
+
     /// The highest token that has met it.
     pub(super) const fn token_seen(&self) -> FencingToken {
         FencingToken::new(self.token_seen)
@@ -125,7 +129,7 @@ pub(super) fn sql_time(time: WallTime) -> i64 {
 }
 
 /// What people call the posting; its encoding where that is not one of ours.
-fn decoded(marketplace: &str, encoded: &str) -> String {
+pub(super) fn decoded(marketplace: &str, encoded: &str) -> String {
     let prefix = Prefix::default();
     let text = format!("{}:{marketplace}:{encoded}", prefix.as_str());
     Key::parse(&prefix, &text).map_or_else(|_| encoded.to_owned(), |key| key.posting())

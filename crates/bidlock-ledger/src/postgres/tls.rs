@@ -151,6 +151,9 @@ fn explained(error: io::Error) -> io::Error {
         "the server's certificate is for another name"
     } else if text.contains("expired") {
         "the server's certificate has expired"
+    } else if text.contains("CaUsedAsEndEntity") {
+        "the server's certificate is one of a CA: give the server one that this CA has signed \
+         (with CA:FALSE)"
     } else {
         return error;
     };

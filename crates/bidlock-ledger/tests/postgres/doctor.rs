@@ -80,6 +80,20 @@ fn each_ill_is_found() {
 }
 
 #[test]
+fn what_keeps_a_doctor_out_is_told_with_what_mends_it() {
+    let server = Postgres::start();
+    for (url, mend) in [
+        (server.url("nowhere"), "make the database"),
+        ("postgres://h/x?sslmode=verify-full&sslrootcert=/nowhere.pem".into(), "correct the file"),
+        ("postgres://127.0.0.1:1/x".into(), "check host and port"),
+    ] {
+        let found = look(&url);
+        assert_eq!((found.len(), found[0].severity), (1, Severity::Failure), "{found:?}");
+        assert!(found[0].mend.contains(mend), "{found:?}");
+    }
+}
+
+#[test]
 fn a_role_without_rights_is_told_what_it_lacks() {
     let server = Postgres::start();
     let url = server.url("postgres");
@@ -88,7 +102,10 @@ fn a_role_without_rights_is_told_what_it_lacks() {
     let config = PostgresConfig::from_url(&url).unwrap();
     server.sql("postgres", &config.rights(LedgerRole::Reader, "reader"));
     let found = look(&server.url_as("reader", "postgres"));
-    assert_eq!(severity(&found, "rights", "INSERT and UPDATE on attempts"), Severity::Failure);
+    assert_eq!(
+        severity(&found, "rights", "lacks INSERT on attempts, UPDATE on attempts"),
+        Severity::Failure
+    );
     server.sql("postgres", "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC");
     let found = look(&server.url_as("reader", "postgres"));
     assert_eq!(severity(&found, "copy", "may not ask which cluster"), Severity::Warning);

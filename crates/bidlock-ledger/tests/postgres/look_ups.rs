@@ -64,5 +64,5 @@ fn asking_and_reserving_are_one_index_look_up_each() {
     of("a.state <> 'abandoned'", "Index Scan using attempts_open");
     of("ORDER BY a.token_seen DESC", "using attempts_seen");
     of("(a.state = 'reserved') IS TRUE AND a.token_seen <=", "using attempts_id");
-    of("SET state = v_next", "using attempts_id");
+    of("SET state = p_next", "using attempts_id");
 }

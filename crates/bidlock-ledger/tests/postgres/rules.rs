@@ -45,6 +45,10 @@ fn no_sql_makes_a_second_bid_possible_or_changes_what_was_done() {
     refused("ITS posting = 'another' PLACED", "BL009");
     refused("ITS process = 'another' OPEN", "BL009");
     refused("ITS state = 'unknown', event = 'resent' OPEN", "BL011"); // L11
+    refused("ITS reason = repeat('x', 1025), state = 'placed' OPEN", "BL004");
+    refused("ITS reference = repeat('x', 513), state = 'placed' OPEN", "BL004");
+    refused("ITS token_seen = 4503599627370497 OPEN", "BL004");
+    refused("ITS state = 'elsewhere' OPEN", "BL004");
     refused("DELETE FROM IN.attempts PLACED", "BL010"); // L10
     refused("DELETE FROM IN.history", "BL007"); // L7
     refused("UPDATE IN.history SET detail = NULL", "BL007");

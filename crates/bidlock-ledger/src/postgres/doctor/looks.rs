@@ -199,13 +199,13 @@ pub(super) struct Inside {
 
 /// The rights that bidding needs, each as PostgreSQL names it.
 const RIGHTS: &str = "SELECT r.what FROM (VALUES
-         ('SELECT, INSERT and UPDATE on attempts', has_table_privilege($1 || '.attempts', 'SELECT')
-             AND has_table_privilege($1 || '.attempts', 'INSERT')
-             AND has_table_privilege($1 || '.attempts', 'UPDATE')),
-         ('SELECT and INSERT on history', has_table_privilege($1 || '.history', 'SELECT')
-             AND has_table_privilege($1 || '.history', 'INSERT')),
-         ('SELECT and INSERT on audit', has_table_privilege($1 || '.audit', 'SELECT')
-             AND has_table_privilege($1 || '.audit', 'INSERT')),
+         ('SELECT on attempts', has_table_privilege($1 || '.attempts', 'SELECT')),
+         ('INSERT on attempts', has_table_privilege($1 || '.attempts', 'INSERT')),
+         ('UPDATE on attempts', has_table_privilege($1 || '.attempts', 'UPDATE')),
+         ('SELECT on history', has_table_privilege($1 || '.history', 'SELECT')),
+         ('INSERT on history', has_table_privilege($1 || '.history', 'INSERT')),
+         ('SELECT on audit', has_table_privilege($1 || '.audit', 'SELECT')),
+         ('INSERT on audit', has_table_privilege($1 || '.audit', 'INSERT')),
          ('SELECT on meta', has_table_privilege($1 || '.meta', 'SELECT')),
          ('USAGE on the sequences', has_sequence_privilege($1 || '.attempts_seq', 'USAGE')
              AND has_sequence_privilege($1 || '.history_seq', 'USAGE')
@@ -223,7 +223,7 @@ const BROKEN: &str = "SELECT 'the index ' || i.indexrelid::regclass || ' is not 
          FROM (VALUES ('index', 'attempts_open'), ('index', 'attempts_id'),
              ('trigger', 'attempts_insert'), ('trigger', 'attempts_update'),
              ('trigger', 'attempts_delete'), ('trigger', 'attempts_kept'),
-             ('trigger', 'history_insert'), ('trigger', 'history_fixed'),
+             ('trigger', 'history_fixed'),
              ('trigger', 'history_delete'), ('trigger', 'history_kept'),
              ('trigger', 'audit_insert'), ('trigger', 'audit_fixed'),
              ('trigger', 'audit_kept'), ('trigger', 'meta_update'), ('trigger', 'meta_kept')
@@ -291,7 +291,7 @@ impl Inside {
             return Finding::good("rights", "this role may bid and record");
         }
         let missing = format!("this role lacks {}", self.missing.join(", "));
-        let mend = "bidlock ledger rights prints the statements; run them as the schema's owner";
+        let mend = "bidlock doctor --acl prints the statements; run them as the schema's owner";
         if self.writes {
             Finding::warning("rights", missing, "some of what operators do is refused", mend)
         } else {

@@ -31,23 +31,15 @@ LANGUAGE plpgsql AS $$
 DECLARE
     m record;
     p record;
-    v_place text := current_setting('bidlock.place', true);
     v_timeline text := {schema}.timeline_v1();
 BEGIN
-    IF coalesce(v_place, '') = '' THEN
-        -- Kept with the server's own session, of which it tells: true behind a pooler, too.
-        SELECT concat(q.system_id, '/', q.database_oid) INTO v_place FROM {schema}.place_v1() q;
-        PERFORM set_config('bidlock.place', v_place, false);
-    END IF;
-    SELECT id, system_id, database_oid, timeline INTO m FROM {schema}.meta;
-    IF p_ledger <> m.id THEN
-        RETURN format('it is the ledger %s, and was %s when it was opened', m.id, p_ledger);
-    END IF;
-    IF v_place = concat(m.system_id, '/', m.database_oid) AND v_timeline = m.timeline THEN
-        RETURN NULL;
-    END IF;
     SELECT * INTO p FROM {schema}.place_v1();
+    -- Kept with the server's own session, of which it tells: true behind a pooler, too.
+    PERFORM set_config('bidlock.place', concat(p.system_id, '/', p.database_oid), false);
+    SELECT id, system_id, database_oid, timeline INTO m FROM {schema}.meta;
     RETURN CASE
+        WHEN p_ledger <> m.id THEN format(
+            'it is the ledger %s, and was %s when it was opened', m.id, p_ledger)
         WHEN p.system_id <> m.system_id THEN format(
             'it is in the cluster %s, and was in %s', p.system_id, m.system_id)
         WHEN p.database_oid <> m.database_oid THEN format(
@@ -58,16 +50,9 @@ BEGIN
         END;
 END $$;
 
--- Appends to the history (L7).
-CREATE FUNCTION {schema}.append_v1(
-    p_it {schema}.attempts, p_event text, p_at_us bigint, p_token bigint, p_actor text,
-    p_detail text
-) RETURNS void LANGUAGE sql AS $$
-    INSERT INTO {schema}.history
-        (at_us, marketplace, posting, attempt, event, token, actor, detail)
-    VALUES (p_at_us, p_it.marketplace, p_it.posting, p_it.id, p_event, p_token, p_actor,
-        p_detail);
-$$;
+-- The functions below are what every bid pays for. Each statement and each expression in one has
+-- its price in every transaction, so that what can be said in one is. They begin alike: whether
+-- the ledger is the one that was opened, where that is seen at once; else `changed_v1` looks.
 
 -- Answers, with what is known of the attempt:
 --   reserved  it is made, now or by the same call before
@@ -78,141 +63,171 @@ $$;
 CREATE FUNCTION {schema}.reserve_v1(
     p_marketplace text, p_posting text, p_id uuid, p_token bigint, p_holder text,
     p_process text, p_seen_at_us bigint, p_now_us bigint, p_doubt text,
-    p_ledger uuid, p_trust_failover boolean
-) RETURNS TABLE (answer text, note text, it {schema}.attempts) LANGUAGE plpgsql AS $$
+    p_ledger uuid, p_trust_failover boolean,
+    OUT answer text, OUT note text, OUT it {schema}.attempts
+) LANGUAGE plpgsql AS $$
 DECLARE
+    v_alone boolean;
     v_state text;
     v_stale boolean;
 BEGIN
-    note := {schema}.changed_v1(p_ledger, p_trust_failover);
+    SELECT {schema}.changed_v1(p_ledger, p_trust_failover) INTO note FROM {schema}.meta m
+        WHERE NOT coalesce(m.id = p_ledger
+            AND concat(m.system_id, '/', m.database_oid) = current_setting('bidlock.place', true)
+            AND m.timeline = CASE WHEN pg_is_in_recovery() THEN NULL
+                ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, false);
     IF note IS NOT NULL THEN
         answer := 'changed';
-        RETURN NEXT; RETURN;
+        RETURN;
     END IF;
-    PERFORM {schema}.begin_change();
-    PERFORM set_config('lock_timeout', '4s', true);
-    PERFORM {schema}.lock_posting(p_marketplace, p_posting);
-    -- L10: what was known of the posting may be forgotten.
-    v_stale := p_seen_at_us IS NOT NULL
-        AND coalesce(p_seen_at_us < (SELECT m.pruned_before_us FROM {schema}.meta m), false);
+    -- Alone at the posting; the next statements see what those before it have committed.
+    v_alone := {schema}.begin_change_v1() IS NULL
+        OR pg_advisory_xact_lock({schema}.lock_of(p_marketplace, p_posting)) IS NULL;
     LOOP
         -- The newest has the highest token, and only it can be open.
         SELECT a.* INTO it FROM {schema}.attempts a
             WHERE a.marketplace = p_marketplace AND a.posting = p_posting
             ORDER BY a.token_seen DESC, a.seq DESC LIMIT 1;
-        EXIT WHEN NOT FOUND;
-        v_state := it.state;
-        IF it.state = 'started' AND it.send_by_us <= p_now_us THEN -- L5
-            v_state := 'unknown';
+        IF FOUND THEN
+            v_state := CASE WHEN it.state = 'started' AND it.send_by_us <= p_now_us
+                THEN 'unknown' ELSE it.state END; -- L5
+            answer := CASE
+                WHEN v_state = 'reserved' AND it.id = p_id THEN 'reserved' -- A repeat.
+                WHEN v_state IN ('placed', 'refused', 'withdrawn', 'unknown') THEN 'not'
+                WHEN p_token < it.token_seen THEN 'too_low' -- L3
+                WHEN v_state = 'abandoned' THEN NULL
+                WHEN p_token = it.token_seen OR (v_state = 'started' AND it.id = p_id) THEN 'not'
+                END;
+            IF answer IS NOT NULL THEN
+                RETURN;
+            END IF;
         END IF;
-        answer := CASE
-            WHEN v_state = 'reserved' AND it.id = p_id THEN 'reserved' -- A repeat.
-            WHEN v_state IN ('placed', 'refused', 'withdrawn', 'unknown') THEN 'not'
-            WHEN p_token < it.token_seen THEN 'too_low' -- L3
-            WHEN v_state = 'abandoned' THEN NULL
-            WHEN p_token = it.token_seen OR (v_state = 'started' AND it.id = p_id) THEN 'not'
-            END;
-        IF answer IS NOT NULL THEN
-            RETURN NEXT; RETURN;
-        END IF;
-        EXIT WHEN v_state = 'abandoned' OR (v_state = 'reserved' AND v_stale);
         IF v_state = 'started' THEN -- L5: nobody can tell how it went.
             UPDATE {schema}.attempts a SET state = 'unknown', event = 'doubted',
                 token_seen = p_token, decided_at_us = p_now_us, reason = p_doubt
                 WHERE a.seq = it.seq AND (a.state = 'started') IS TRUE AND a.token_seen < p_token
                 RETURNING a.* INTO it;
-            IF FOUND THEN
-                PERFORM {schema}.append_v1(it, 'doubted', p_now_us, p_token, p_holder, NULL);
-                answer := 'not';
-                RETURN NEXT; RETURN;
-            END IF;
-        ELSE -- It never started, and gives way to a higher token.
-            UPDATE {schema}.attempts a SET state = 'abandoned', event = 'taken_over',
-                token_seen = p_token, decided_at_us = p_now_us, reason = NULL
-                WHERE a.seq = it.seq AND (a.state = 'reserved') IS TRUE AND a.token_seen < p_token
-                RETURNING a.* INTO it;
-            IF FOUND THEN
-                PERFORM {schema}.append_v1(
-                    it, 'taken_over', p_now_us, p_token, p_holder, 'by attempt ' || p_id);
-                EXIT;
+            -- Else it was moved on meanwhile: look again.
+            CONTINUE WHEN NOT FOUND;
+            INSERT INTO {schema}.history
+                    (at_us, marketplace, posting, attempt, event, token, actor)
+                VALUES (p_now_us, it.marketplace, it.posting, it.id, 'doubted', p_token, p_holder);
+            answer := 'not';
+            RETURN;
+        END IF;
+        IF p_seen_at_us IS NOT NULL THEN -- L10: what was known of it may be forgotten.
+            v_stale := (SELECT p_seen_at_us < m.pruned_before_us FROM {schema}.meta m);
+            IF v_stale THEN
+                answer := 'stale';
+                RETURN;
             END IF;
         END IF;
-        -- It was moved on meanwhile: look again.
+        EXIT WHEN v_state IS DISTINCT FROM 'reserved';
+        -- It never started, and gives way to a higher token.
+        UPDATE {schema}.attempts a SET state = 'abandoned', event = 'taken_over',
+            token_seen = p_token, decided_at_us = p_now_us, reason = NULL
+            WHERE a.seq = it.seq AND (a.state = 'reserved') IS TRUE AND a.token_seen < p_token
+            RETURNING a.* INTO it;
+        CONTINUE WHEN NOT FOUND;
+        INSERT INTO {schema}.history
+                (at_us, marketplace, posting, attempt, event, token, actor, detail)
+            VALUES (p_now_us, it.marketplace, it.posting, it.id, 'taken_over', p_token,
+                p_holder, 'by attempt ' || p_id);
+        EXIT;
     END LOOP;
-    IF v_stale THEN
-        answer := 'stale';
-        RETURN NEXT; RETURN;
-    END IF;
-    INSERT INTO {schema}.attempts AS a (id, marketplace, posting, state, event, token, token_seen,
-            holder, process, seen_at_us, reserved_at_us)
-        VALUES (p_id, p_marketplace, p_posting, 'reserved', 'reserved', p_token, p_token,
-            p_holder, p_process, p_seen_at_us, p_now_us)
-        RETURNING a.* INTO it;
-    PERFORM {schema}.append_v1(it, 'reserved', p_now_us, p_token, p_holder, NULL);
+    WITH made AS (
+        INSERT INTO {schema}.attempts AS a (id, marketplace, posting, state, event, token,
+                token_seen, holder, process, seen_at_us, reserved_at_us)
+            VALUES (p_id, p_marketplace, p_posting, 'reserved', 'reserved', p_token, p_token,
+                p_holder, p_process, p_seen_at_us, p_now_us)
+            RETURNING a.*
+    ), told AS (
+        INSERT INTO {schema}.history (at_us, marketplace, posting, attempt, event, token, actor)
+            SELECT p_now_us, p_marketplace, p_posting, p_id, 'reserved', p_token, p_holder
+    )
+    SELECT made.* INTO it FROM made;
     answer := 'reserved';
-    RETURN NEXT;
 END $$;
 
 -- Answers `yes` once in an attempt's life (L2), `no`, `missing` or `changed`.
 CREATE FUNCTION {schema}.start_v1(
     p_id uuid, p_token bigint, p_send_by_us bigint, p_payload text, p_now_us bigint,
-    p_ledger uuid, p_trust_failover boolean
-) RETURNS TABLE (answer text, note text, it {schema}.attempts) LANGUAGE plpgsql AS $$
+    p_ledger uuid, p_trust_failover boolean,
+    OUT answer text, OUT note text, OUT it {schema}.attempts
+) LANGUAGE plpgsql AS $$
 BEGIN
-    note := {schema}.changed_v1(p_ledger, p_trust_failover);
-    IF note IS NOT NULL THEN
+    SELECT {schema}.changed_v1(p_ledger, p_trust_failover) INTO note FROM {schema}.meta m
+        WHERE NOT coalesce(m.id = p_ledger
+            AND concat(m.system_id, '/', m.database_oid) = current_setting('bidlock.place', true)
+            AND m.timeline = CASE WHEN pg_is_in_recovery() THEN NULL
+                ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, false);
+    IF note IS NOT NULL OR {schema}.begin_change_v1() IS NULL THEN
         answer := 'changed';
-        RETURN NEXT; RETURN;
+        RETURN;
     END IF;
-    PERFORM {schema}.begin_change();
-    PERFORM set_config('lock_timeout', '4s', true);
-    UPDATE {schema}.attempts a SET state = 'started', event = 'started', token = p_token,
-            token_seen = p_token, started_at_us = p_now_us, send_by_us = p_send_by_us,
-            payload = p_payload
-        WHERE a.id = p_id AND (a.state = 'reserved') IS TRUE AND a.token_seen <= p_token
-        RETURNING a.* INTO it;
+    WITH made AS (
+        UPDATE {schema}.attempts a SET state = 'started', event = 'started', token = p_token,
+                token_seen = p_token, started_at_us = p_now_us, send_by_us = p_send_by_us,
+                payload = p_payload
+            WHERE a.id = p_id AND (a.state = 'reserved') IS TRUE AND a.token_seen <= p_token
+            RETURNING a.*
+    ), told AS (
+        INSERT INTO {schema}.history
+                (at_us, marketplace, posting, attempt, event, token, actor, detail)
+            SELECT p_now_us, m.marketplace, m.posting, m.id, 'started', p_token, m.holder,
+                p_payload FROM made m
+    )
+    SELECT made.* INTO it FROM made;
     IF FOUND THEN
-        PERFORM {schema}.append_v1(it, 'started', p_now_us, p_token, it.holder, p_payload);
         answer := 'yes';
-    ELSE
-        SELECT a.* INTO it FROM {schema}.attempts a WHERE a.id = p_id;
-        answer := CASE WHEN FOUND THEN 'no' ELSE 'missing' END;
+        RETURN;
     END IF;
-    RETURN NEXT;
+    SELECT a.* INTO it FROM {schema}.attempts a WHERE a.id = p_id;
+    answer := CASE WHEN FOUND THEN 'no' ELSE 'missing' END;
 END $$;
 
 -- Keeps an outcome by the attempt alone (L8): the event is placed, refused, not_sent, unknown or
--- given_up. Answers `written`, `already`, `late`, `not_started` or `missing`.
+-- given_up, and leads to `p_next`. Answers `written`, `already`, `late`, `not_started` or
+-- `missing`.
 CREATE FUNCTION {schema}.record_v1(
-    p_id uuid, p_event text, p_reference text, p_reason text, p_now_us bigint
-) RETURNS TABLE (answer text, note text, it {schema}.attempts) LANGUAGE plpgsql AS $$
+    p_id uuid, p_event text, p_next text, p_reference text, p_reason text, p_now_us bigint,
+    OUT answer text, OUT note text, OUT it {schema}.attempts
+) LANGUAGE plpgsql AS $$
 DECLARE
-    v_next text := CASE p_event WHEN 'placed' THEN 'placed' WHEN 'refused' THEN 'refused'
-        WHEN 'not_sent' THEN 'abandoned' ELSE 'unknown' END;
-    v_detail text := coalesce(p_reference, p_reason);
     v_resent boolean := true;
+    v_closed record;
 BEGIN
-    PERFORM {schema}.begin_change();
-    PERFORM set_config('lock_timeout', '4s', true);
+    IF p_next NOT IN ('placed', 'refused', 'abandoned', 'unknown')
+        OR {schema}.begin_change_v1() IS NULL
+    THEN
+        RAISE EXCEPTION 'ledger: no outcome leads to %', p_next USING ERRCODE = 'BL004';
+    END IF;
     LOOP
-        UPDATE {schema}.attempts a SET state = v_next, event = p_event, decided_at_us = p_now_us,
-                reference = p_reference, reason = p_reason
-            WHERE a.id = p_id AND (a.state = 'started'
-                OR (a.state = 'unknown' AND v_next IN ('placed', 'refused'))
-                OR (a.state = 'unknown' AND v_next = 'abandoned' AND NOT v_resent)
-                OR (a.state = 'reserved' AND v_next = 'abandoned')) IS TRUE
-            RETURNING a.* INTO it;
+        WITH made AS (
+            UPDATE {schema}.attempts a SET state = p_next, event = p_event,
+                    decided_at_us = p_now_us, reference = p_reference, reason = p_reason
+                WHERE a.id = p_id AND (a.state = 'started'
+                    OR (a.state = 'unknown' AND p_next IN ('placed', 'refused'))
+                    OR (a.state = 'unknown' AND p_next = 'abandoned' AND NOT v_resent)
+                    OR (a.state = 'reserved' AND p_next = 'abandoned')) IS TRUE
+                RETURNING a.*
+        ), told AS (
+            INSERT INTO {schema}.history
+                    (at_us, marketplace, posting, attempt, event, actor, detail)
+                SELECT p_now_us, m.marketplace, m.posting, m.id, p_event, m.holder,
+                    coalesce(p_reference, p_reason) FROM made m
+        )
+        SELECT made.* INTO it FROM made;
         IF FOUND THEN
-            PERFORM {schema}.append_v1(it, p_event, p_now_us, NULL, it.holder, v_detail);
             answer := 'written';
-            EXIT;
+            RETURN;
         END IF;
         SELECT a.* INTO it FROM {schema}.attempts a WHERE a.id = p_id FOR UPDATE;
         IF NOT FOUND THEN
             answer := 'missing';
-            EXIT;
+            RETURN;
         END IF;
-        IF it.state = 'unknown' AND v_next = 'abandoned' THEN
+        IF it.state = 'unknown' AND p_next = 'abandoned' THEN
             -- L11: it was sent twice, and a submitter speaks for one of the two.
             v_resent := EXISTS (SELECT FROM {schema}.history h
                 WHERE h.marketplace = it.marketplace AND h.posting = it.posting
@@ -221,56 +236,72 @@ BEGIN
         END IF;
         -- Somebody else moved it in between.
         CONTINUE WHEN it.state = 'started'
-            OR (it.state = 'unknown' AND v_next IN ('placed', 'refused'))
-            OR (it.state = 'reserved' AND v_next = 'abandoned');
-        IF it.state = 'unknown' AND it.event <> 'unknown' AND p_event IN ('unknown', 'not_sent')
-        THEN
-            -- The submitter's own word that it has stopped, in the place of a guess.
-            UPDATE {schema}.attempts a
-                SET event = 'unknown', decided_at_us = p_now_us, reason = p_reason
-                WHERE a.id = p_id RETURNING a.* INTO it;
-            PERFORM {schema}.append_v1(it, 'unknown', p_now_us, NULL, it.holder, v_detail);
-            answer := 'written';
-            EXIT;
-        END IF;
-        answer := CASE
-            WHEN it.state = 'reserved' THEN 'not_started'
-            WHEN p_event = 'placed' AND it.state IN ('placed', 'withdrawn')
-                AND (p_reference IS NULL OR p_reference IS NOT DISTINCT FROM it.reference)
-                THEN 'already'
-            WHEN p_event = 'refused' AND it.state = 'refused'
-                AND (p_reason IS NULL OR p_reason IS NOT DISTINCT FROM it.reason)
-                THEN 'already'
-            WHEN p_event = 'not_sent' AND it.state = 'abandoned' AND it.event <> 'reopened'
-                THEN 'already'
-            WHEN v_next IN ('unknown', 'abandoned') AND it.state = 'unknown' THEN 'already'
-            ELSE 'late' END;
-        IF answer = 'late' AND NOT EXISTS (SELECT FROM {schema}.history h
-                WHERE h.marketplace = it.marketplace AND h.posting = it.posting
-                    AND h.attempt = p_id AND h.event = 'late_' || p_event
-                    AND h.detail IS NOT DISTINCT FROM v_detail) THEN
-            PERFORM {schema}.append_v1(
-                it, 'late_' || p_event, p_now_us, NULL, it.holder, v_detail);
-        END IF;
+            OR (it.state = 'unknown' AND p_next IN ('placed', 'refused'))
+            OR (it.state = 'reserved' AND p_next = 'abandoned');
         EXIT;
     END LOOP;
-    RETURN NEXT;
+    SELECT c.* INTO v_closed
+        FROM {schema}.closed_v1(it, p_event, p_next, p_reference, p_reason, p_now_us) AS c;
+    answer := v_closed.answer;
+    it := v_closed.it;
+END $$;
+
+-- What an outcome is that comes when its attempt is not open for it; the row is locked.
+CREATE FUNCTION {schema}.closed_v1(
+    p_it {schema}.attempts, p_event text, p_next text, p_reference text, p_reason text,
+    p_now_us bigint, OUT answer text, OUT it {schema}.attempts
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_detail text := coalesce(p_reference, p_reason);
+    v_event text;
+BEGIN
+    it := p_it;
+    answer := CASE
+        WHEN it.state = 'reserved' THEN 'not_started'
+        -- The submitter's own word that it has stopped, in the place of a guess.
+        WHEN it.state = 'unknown' AND it.event <> 'unknown' AND p_event IN ('unknown', 'not_sent')
+            THEN 'written'
+        WHEN p_event = 'placed' AND it.state IN ('placed', 'withdrawn')
+            AND (p_reference IS NULL OR p_reference IS NOT DISTINCT FROM it.reference)
+            THEN 'already'
+        WHEN p_event = 'refused' AND it.state = 'refused'
+            AND (p_reason IS NULL OR p_reason IS NOT DISTINCT FROM it.reason)
+            THEN 'already'
+        WHEN p_event = 'not_sent' AND it.state = 'abandoned' AND it.event <> 'reopened'
+            THEN 'already'
+        WHEN p_next IN ('unknown', 'abandoned') AND it.state = 'unknown' THEN 'already'
+        ELSE 'late' END;
+    IF answer = 'written' THEN
+        v_event := 'unknown';
+        UPDATE {schema}.attempts a
+            SET event = v_event, decided_at_us = p_now_us, reason = p_reason
+            WHERE a.id = p_it.id RETURNING a.* INTO it;
+    ELSIF answer = 'late' AND NOT EXISTS (SELECT FROM {schema}.history h
+            WHERE h.marketplace = p_it.marketplace AND h.posting = p_it.posting
+                AND h.attempt = p_it.id AND h.event = 'late_' || p_event
+                AND h.detail IS NOT DISTINCT FROM v_detail) THEN
+        v_event := 'late_' || p_event;
+    END IF;
+    IF v_event IS NOT NULL THEN
+        INSERT INTO {schema}.history (at_us, marketplace, posting, attempt, event, actor, detail)
+            VALUES (p_now_us, it.marketplace, it.posting, it.id, v_event, it.holder, v_detail);
+    END IF;
 END $$;
 
 -- L11: answers `yes` once for a token, `no`, `missing` or `changed`.
 CREATE FUNCTION {schema}.resend_v1(
     p_id uuid, p_token bigint, p_send_by_us bigint, p_payload text, p_retention_us bigint,
     p_holder text, p_process text, p_now_us bigint, p_ledger uuid,
-    p_trust_failover boolean
-) RETURNS TABLE (answer text, note text, it {schema}.attempts) LANGUAGE plpgsql AS $$
+    p_trust_failover boolean,
+    OUT answer text, OUT note text, OUT it {schema}.attempts
+) LANGUAGE plpgsql AS $$
 BEGIN
     note := {schema}.changed_v1(p_ledger, p_trust_failover);
     IF note IS NOT NULL THEN
         answer := 'changed';
-        RETURN NEXT; RETURN;
+        RETURN;
     END IF;
-    PERFORM {schema}.begin_change();
-    PERFORM set_config('lock_timeout', '4s', true);
+    PERFORM {schema}.begin_change_v1();
     UPDATE {schema}.attempts a SET state = 'unknown', event = 'resent', token = p_token,
             token_seen = p_token, send_by_us = p_send_by_us, holder = p_holder,
             process = p_process, decided_at_us = p_now_us, reason = NULL
@@ -280,11 +311,13 @@ BEGIN
             AND p_send_by_us - a.started_at_us <= p_retention_us
         RETURNING a.* INTO it;
     IF FOUND THEN
-        PERFORM {schema}.append_v1(it, 'resent', p_now_us, p_token, p_holder, p_payload);
+        INSERT INTO {schema}.history
+                (at_us, marketplace, posting, attempt, event, token, actor, detail)
+            VALUES (p_now_us, it.marketplace, it.posting, it.id, 'resent', p_token,
+                p_holder, p_payload);
         answer := 'yes';
     ELSE
         SELECT a.* INTO it FROM {schema}.attempts a WHERE a.id = p_id;
         answer := CASE WHEN FOUND THEN 'no' ELSE 'missing' END;
     END IF;
-    RETURN NEXT;
 END $$;

@@ -1,7 +1,19 @@
 -- What the database itself keeps, against any writer.
 
 -- Every change of the ledger begins here: it is on disk before it is acknowledged, whatever the
--- server, the database or the role says, and later statements see what others have committed.
+-- server, the database or the role says; later statements see what others have committed; and
+-- nobody is waited for longer than a statement may take. Never answers NULL.
+CREATE FUNCTION {schema}.begin_change_v1() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('transaction_isolation') = 'read committed'
+        AND current_setting('synchronous_commit') <> 'off'
+    THEN
+        RETURN set_config('lock_timeout', '4s', true);
+    END IF;
+    PERFORM {schema}.begin_change();
+    RETURN set_config('lock_timeout', '4s', true);
+END $$;
+
 CREATE FUNCTION {schema}.begin_change() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -12,11 +24,16 @@ BEGIN
     END IF;
 END $$;
 
--- Serialises whoever makes attempts of one posting, until the end of the transaction.
+-- The advisory lock of a posting: whoever makes attempts of it holds it until the end of the
+-- transaction, and is alone.
+CREATE FUNCTION {schema}.lock_of(p_marketplace text, p_posting text) RETURNS bigint
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT hashtextextended('{name}:' || p_marketplace || ':' || p_posting, 7305804402566329188);
+$$;
+
 CREATE FUNCTION {schema}.lock_posting(p_marketplace text, p_posting text) RETURNS void
 LANGUAGE sql AS $$
-    SELECT pg_advisory_xact_lock(hashtextextended(
-        '{name}:' || p_marketplace || ':' || p_posting, 7305804402566329188));
+    SELECT pg_advisory_xact_lock({schema}.lock_of(p_marketplace, p_posting));
 $$;
 
 -- What the running transaction may do besides bidding: `import`, `prune`, or nothing. It is said by
@@ -25,19 +42,47 @@ CREATE FUNCTION {schema}.may(p_what text) RETURNS boolean LANGUAGE sql STABLE AS
     SELECT coalesce(current_setting('bidlock.pass', true), '') = p_what;
 $$;
 
+CREATE FUNCTION {schema}.check_values(n {schema}.attempts) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF n.state NOT IN ('reserved', 'started', 'placed', 'refused', 'unknown', 'withdrawn',
+            'abandoned')
+        OR NOT n.token BETWEEN 0 AND 4503599627370496
+        OR NOT n.token_seen BETWEEN n.token AND 4503599627370496
+        -- Only what never started may lack a send-by.
+        OR (n.started_at_us IS NULL) <> (n.send_by_us IS NULL)
+        OR (n.started_at_us IS NULL AND n.state NOT IN ('reserved', 'abandoned'))
+        OR octet_length(n.reference) > 512 OR octet_length(n.reason) > 1024
+    THEN
+        RAISE EXCEPTION 'ledger: no attempt is like this' USING ERRCODE = 'BL004';
+    END IF;
+END $$;
+
 CREATE FUNCTION {schema}.attempts_insert() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM {schema}.begin_change();
-    PERFORM {schema}.lock_posting(NEW.marketplace, NEW.posting);
-    IF NEW.state <> 'reserved' AND NOT {schema}.may('import') THEN
-        RAISE EXCEPTION 'ledger: an attempt begins reserved' USING ERRCODE = 'BL004';
+    IF current_setting('transaction_isolation') <> 'read committed'
+        OR current_setting('synchronous_commit') = 'off'
+        OR pg_advisory_xact_lock({schema}.lock_of(NEW.marketplace, NEW.posting)) IS NULL
+    THEN
+        PERFORM {schema}.begin_change();
+        PERFORM {schema}.lock_posting(NEW.marketplace, NEW.posting);
     END IF;
     -- L3: a token that a posting has seen is never forgotten.
-    IF EXISTS (SELECT FROM {schema}.attempts a WHERE a.marketplace = NEW.marketplace
-            AND a.posting = NEW.posting AND a.token_seen > NEW.token) THEN
+    SELECT nextval('{schema}.attempts_seq') INTO NEW.seq
+        WHERE NOT EXISTS (SELECT FROM {schema}.attempts a WHERE a.marketplace = NEW.marketplace
+            AND a.posting = NEW.posting AND a.token_seen > NEW.token);
+    IF NEW.seq IS NULL THEN
         RAISE EXCEPTION 'ledger: the posting has seen a higher token' USING ERRCODE = 'BL003';
     END IF;
-    NEW.seq := nextval('{schema}.attempts_seq');
+    IF NEW.state = 'reserved' AND NEW.token BETWEEN 0 AND 4503599627370496
+        AND NEW.token_seen = NEW.token AND NEW.started_at_us IS NULL AND NEW.send_by_us IS NULL
+        AND NEW.reference IS NULL AND NEW.reason IS NULL
+    THEN
+        RETURN NEW;
+    END IF;
+    IF NOT {schema}.may('import') THEN
+        RAISE EXCEPTION 'ledger: an attempt begins reserved' USING ERRCODE = 'BL004';
+    END IF;
+    PERFORM {schema}.check_values(NEW);
     RETURN NEW;
 END $$;
 CREATE TRIGGER attempts_insert BEFORE INSERT ON {schema}.attempts
@@ -45,32 +90,32 @@ CREATE TRIGGER attempts_insert BEFORE INSERT ON {schema}.attempts
 
 CREATE FUNCTION {schema}.attempts_update() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM {schema}.begin_change();
-    IF (NEW.seq, NEW.id, NEW.marketplace, NEW.posting, NEW.reserved_at_us)
-        <> (OLD.seq, OLD.id, OLD.marketplace, OLD.posting, OLD.reserved_at_us)
-        OR NEW.seen_at_us IS DISTINCT FROM OLD.seen_at_us
-    THEN
-        RAISE EXCEPTION 'ledger: an attempt keeps its identity' USING ERRCODE = 'BL009';
-    END IF;
-    -- L3
-    IF NEW.token_seen < OLD.token_seen THEN
-        RAISE EXCEPTION 'ledger: a token that was seen stays seen' USING ERRCODE = 'BL003';
-    END IF;
-    -- L9: what was fixed at the start stays.
-    IF OLD.state <> 'reserved' AND (NEW.payload, NEW.started_at_us)
-        IS DISTINCT FROM (OLD.payload, OLD.started_at_us)
-    THEN
-        RAISE EXCEPTION 'ledger: fixed at the start' USING ERRCODE = 'BL009';
-    END IF;
     -- The steps of a bid's life that need no second look.
-    IF NEW.event <> 'resent' AND (OLD.state = 'reserved' AND NEW.state = 'started'
-            OR OLD.state = 'started' AND NEW.state IN ('placed', 'refused', 'unknown', 'abandoned')
-                AND (NEW.send_by_us, NEW.token) = (OLD.send_by_us, OLD.token))
-        AND (NEW.holder, NEW.process) = (OLD.holder, OLD.process)
+    IF current_setting('transaction_isolation') = 'read committed'
+        AND current_setting('synchronous_commit') <> 'off'
+        AND (NEW.seq, NEW.id, NEW.marketplace, NEW.posting, NEW.reserved_at_us, NEW.holder,
+                NEW.process)
+            = (OLD.seq, OLD.id, OLD.marketplace, OLD.posting, OLD.reserved_at_us, OLD.holder,
+                OLD.process)
+        AND NEW.seen_at_us IS NOT DISTINCT FROM OLD.seen_at_us
+        AND NEW.token_seen >= OLD.token_seen AND NEW.event <> 'resent'
+        AND NEW.token_seen <= 4503599627370496
+        AND coalesce(octet_length(NEW.reference) <= 512, true)
+        AND coalesce(octet_length(NEW.reason) <= 1024, true)
+        AND (CASE OLD.state
+            WHEN 'reserved' THEN NEW.state = 'started' AND NEW.token BETWEEN 0 AND NEW.token_seen
+                AND NEW.started_at_us IS NOT NULL AND NEW.send_by_us IS NOT NULL
+            WHEN 'started' THEN NEW.state IN ('placed', 'refused', 'unknown', 'abandoned')
+                AND (NEW.send_by_us, NEW.started_at_us, NEW.token)
+                    = (OLD.send_by_us, OLD.started_at_us, OLD.token)
+                AND NEW.payload IS NOT DISTINCT FROM OLD.payload
+            ELSE false END)
     THEN
         RETURN NEW;
     END IF;
+    PERFORM {schema}.begin_change();
     PERFORM {schema}.check_step(OLD, NEW);
+    PERFORM {schema}.check_values(NEW);
     RETURN NEW;
 END $$;
 
@@ -79,6 +124,22 @@ LANGUAGE plpgsql AS $$
 DECLARE
     v_import boolean := {schema}.may('import');
 BEGIN
+    IF (n.seq, n.id, n.marketplace, n.posting, n.reserved_at_us)
+        <> (o.seq, o.id, o.marketplace, o.posting, o.reserved_at_us)
+        OR n.seen_at_us IS DISTINCT FROM o.seen_at_us
+    THEN
+        RAISE EXCEPTION 'ledger: an attempt keeps its identity' USING ERRCODE = 'BL009';
+    END IF;
+    -- L3
+    IF n.token_seen < o.token_seen THEN
+        RAISE EXCEPTION 'ledger: a token that was seen stays seen' USING ERRCODE = 'BL003';
+    END IF;
+    -- L9: what was fixed at the start stays.
+    IF o.state <> 'reserved'
+        AND (n.payload, n.started_at_us) IS DISTINCT FROM (o.payload, o.started_at_us)
+    THEN
+        RAISE EXCEPTION 'ledger: fixed at the start' USING ERRCODE = 'BL009';
+    END IF;
     -- L4: the steps that there are, and no other. An import may take several at once.
     IF n.state <> o.state AND NOT (CASE o.state
             WHEN 'reserved' THEN n.state IN ('started', 'abandoned')
@@ -160,14 +221,6 @@ BEGIN
 END $$;
 CREATE TRIGGER history_delete BEFORE DELETE ON {schema}.history
     FOR EACH ROW EXECUTE FUNCTION {schema}.history_delete();
-
-CREATE FUNCTION {schema}.history_insert() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM {schema}.begin_change();
-    RETURN NEW;
-END $$;
-CREATE TRIGGER history_insert BEFORE INSERT ON {schema}.history
-    FOR EACH ROW EXECUTE FUNCTION {schema}.history_insert();
 
 -- Whoever reads the audit in the order of its numbers misses nothing that is committed later.
 CREATE FUNCTION {schema}.lock_audit() RETURNS void LANGUAGE sql AS $$
