@@ -74,16 +74,7 @@ impl Lease {
     /// # Cancel safety
     /// Dropping the future forgets nothing: the next call resolves at once.
     pub async fn lost(&self) -> LossReason {
-        let mut news = self.held.lost.subscribe();
-        loop {
-            if let Some(reason) = *news.borrow_and_update() {
-                return reason;
-            }
-            // The sender lives as long as the lease, so there is always more to wait for.
-            if news.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
+        lost(&self.held).await
     }
 
     /// Renews now, beside the renewals in the background; returns the time left.
@@ -95,9 +86,7 @@ impl Lease {
     /// # Cancel safety
     /// The renewal may still take effect.
     pub async fn renew(&self) -> Result<Duration, Error> {
-        self.held.check()?;
-        self.held.renew().await?;
-        self.held.check()
+        renew(&self.held).await
     }
 
     /// Makes sure that the store has said yes to this lease itself, and tests it; a grant that
@@ -109,10 +98,7 @@ impl Lease {
     /// # Cancel safety
     /// As [`Lease::renew`].
     pub async fn confirm(&self) -> Result<Duration, Error> {
-        if self.held.is_confirmed() {
-            return self.held.check();
-        }
-        self.renew().await
+        confirm(&self.held).await
     }
 
     /// Stops renewing, then gives the key to the next waiter, or frees it.
@@ -174,6 +160,59 @@ impl LeaseView {
     pub fn check(&self) -> Result<Duration, Error> {
         self.held.check()
     }
+
+    /// Resolves as [`Lease::lost`] does.
+    ///
+    /// # Cancel safety
+    /// As [`Lease::lost`].
+    pub async fn lost(&self) -> LossReason {
+        lost(&self.held).await
+    }
+
+    /// Renews as [`Lease::renew`] does; after a release it renews nothing.
+    ///
+    /// # Errors
+    /// As [`Lease::renew`].
+    ///
+    /// # Cancel safety
+    /// As [`Lease::renew`].
+    pub async fn renew(&self) -> Result<Duration, Error> {
+        renew(&self.held).await
+    }
+
+    /// Confirms as [`Lease::confirm`] does.
+    ///
+    /// # Errors
+    /// As [`Lease::renew`].
+    ///
+    /// # Cancel safety
+    /// As [`Lease::renew`].
+    pub async fn confirm(&self) -> Result<Duration, Error> {
+        confirm(&self.held).await
+    }
+}
+
+async fn lost(held: &Held) -> LossReason {
+    let mut news = held.lost.subscribe();
+    loop {
+        if let Some(reason) = *news.borrow_and_update() {
+            return reason;
+        }
+        // The sender lives as long as the lease, so there is always more to wait for.
+        if news.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn renew(held: &Held) -> Result<Duration, Error> {
+    held.check()?;
+    held.renew().await?;
+    held.check()
+}
+
+async fn confirm(held: &Held) -> Result<Duration, Error> {
+    if held.is_confirmed() { held.check() } else { renew(held).await }
 }
 
 impl Drop for Lease {

@@ -1,0 +1,180 @@
+"""Settings from the environment and from ``.env``, read as the command line reads them."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from bidlock.errors import ConfigError
+
+__all__ = ["Settings", "actor", "load"]
+
+_PARTS = ("REDIS_HOST", "REDIS_PORT", "REDIS_DB", "REDIS_PASSWORD")
+_LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*=[ \t]*(.*?)\s*\Z", re.DOTALL)
+_FORM = (
+    "not of the form NAME=value (a value with a space, $, #, a quote or a backslash stands in "
+    "single quotes)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is used where the caller names nothing."""
+
+    url: str
+    """The lock store."""
+    file: str
+    """The embedded store of this machine."""
+    named: bool
+    """Whether anything names it."""
+    ledger: str
+    """The ledger."""
+    prefix: str | None
+    """The text before every key."""
+    local_ledger: bool
+    """Whether a ledger of this machine only is meant."""
+
+
+def load(url: str | None = None, *, ledger: str | None = None) -> Settings:
+    """Merge what the caller names, the environment, ``.env`` and defaults, in this order."""
+    found = _Variables(os.environ, _read(Path(".env")))
+    store = url or found.get("BIDLOCK_URL") or found.get("REDIS_URL")
+    if store is None:
+        store = _from_parts(found)
+    elif url is None and found.get("BIDLOCK_URL") is None and store.startswith("redis:"):
+        _no_tls_is_asked_for(found)
+    file = f"sqlite://{_state_file()}"
+    named = store is not None
+    store = store or file
+    ledger = ledger or found.get("BIDLOCK_LEDGER_URL")
+    if ledger is None:
+        ledger = store if store.startswith("sqlite:") else file
+    local = (found.get("BIDLOCK_LOCAL_LEDGER") or "0").lower()
+    if local not in {"1", "true", "yes", "on", "0", "false", "no", "off"}:
+        raise ConfigError(f"BIDLOCK_LOCAL_LEDGER {local!r}: write 1 or 0")
+    return Settings(
+        url=store,
+        file=file,
+        named=named,
+        ledger=ledger,
+        prefix=found.get("BIDLOCK_PREFIX"),
+        local_ledger=local in {"1", "true", "yes", "on"},
+    )
+
+
+def actor() -> str:
+    """Who acts, for the audit."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+class _Variables:
+    """The environment, with the file behind it; an empty variable counts as unset."""
+
+    def __init__(self, environment: Mapping[str, str], file: Mapping[str, str]) -> None:
+        self._environment, self._file = environment, file
+
+    def get(self, name: str) -> str | None:
+        return self._environment.get(name) or self._file.get(name) or None
+
+
+def _from_parts(found: _Variables) -> str | None:
+    host, port, database, password = (found.get(name) for name in _PARTS)
+    if host is None and port is None and database is None and password is None:
+        return None
+    _no_tls_is_asked_for(found)
+    host = host or "localhost"
+    if host.count(":") == 1 or "/" in host or "@" in host:
+        raise ConfigError(
+            "REDIS_HOST: a host alone is expected; REDIS_PORT names the port, and REDIS_URL takes "
+            "a URL"
+        )
+    if ":" in host and not host.startswith("["):
+        host = f"[{host}]"
+    user = found.get("REDIS_USERNAME") or found.get("REDIS_USER")
+    if user is not None and password is None:
+        raise ConfigError("REDIS_USERNAME: a user is named without REDIS_PASSWORD")
+    login = ""
+    if password is not None:
+        login = f"{quote(user or '', safe='')}:{quote(password, safe='')}@"
+    return f"redis://{login}{host}:{_number('REDIS_PORT', port, 1, 6379)}/" + str(
+        _number("REDIS_DB", database, 0, 0)
+    )
+
+
+def _number(name: str, text: str | None, least: int, standard: int) -> int:
+    if text is None:
+        return standard
+    if not (text.isascii() and text.isdecimal() and least <= int(text) <= 65_535):
+        raise ConfigError(f"{name} {text!r}: not a number from {least} to 65535")
+    return int(text)
+
+
+def _no_tls_is_asked_for(found: _Variables) -> None:
+    """Refuse what asks for TLS where only a URL can: nothing is sent in plain text against it."""
+    for name in ("REDIS_TLS", "REDIS_SSL"):
+        value = found.get(name)
+        if value is not None and value.lower() not in {"0", "false", "no", "off"}:
+            raise ConfigError(
+                f"{name} {value!r}: TLS is asked for by a URL: use "
+                "REDIS_URL=rediss://USER:PASSWORD@HOST:PORT"
+            )
+
+
+def _state_file() -> Path:
+    state = os.environ.get("XDG_STATE_HOME", "")
+    if os.path.isabs(state):
+        return Path(state, "bidlock", "bidlock.db")
+    home = os.environ.get("HOME", "")
+    if not os.path.isabs(home):
+        raise ConfigError("no place for the default store: neither HOME nor XDG_STATE_HOME is set")
+    return Path(home, ".local", "state", "bidlock", "bidlock.db")
+
+
+def _read(path: Path) -> dict[str, str]:
+    """Read a file of settings. What is wrong names a line's number, never the line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, UnicodeDecodeError) as failed:
+        raise ConfigError(f"{path}: cannot be read: {failed}") from None
+    pairs: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        match = _LINE.match(line)
+        if match is None:
+            raise ConfigError(f"{path}: line {number}: {_FORM}")
+        name = match[1]
+        ours = name.startswith(("BIDLOCK_", "REDIS_"))
+        value = _value(match[2])
+        if value is None and ours:
+            raise ConfigError(f"{path}: line {number}: {_FORM}")
+        # The first of two lines counts, as in the tools that also read this file.
+        if ours and value is not None:
+            pairs.setdefault(name, value)
+    return pairs
+
+
+def _value(text: str) -> str | None:
+    """A value without its quotes; None when it is not one."""
+    quoted = re.match(r"'([^']*)'\s*(?:#.*)?\Z", text)
+    if quoted is not None:
+        return quoted[1]
+    quoted = re.match(r'"((?:[^"\\$]|\\.)*)"\s*(?:#.*)?\Z', text)
+    if quoted is not None:
+        return re.sub(r"\\(.)", lambda c: "\n" if c[1] == "n" else c[1], quoted[1])
+    text = re.sub(r"(?:^|\s+)#.*\Z", "", text)
+    if re.search(r"[\s'\"$\\]", text):
+        return None
+    return text

@@ -1,0 +1,190 @@
+"""Stores that tests run against: files in folders of their own, servers on ports of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+HERE = Path(__file__).resolve().parent
+
+
+def tools() -> Path:
+    """Where ``cargo xtask tools`` puts servers that Debian lacks."""
+    return Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target") / "tools"
+
+
+def program(kind: str) -> str:
+    """The program of a kind of server; a missing one is a failure, and no skip."""
+    if kind == "redis70":
+        found = shutil.which("redis-server")
+    else:
+        folder, name = {"redis62": ("redis62", "redis-server"), "valkey9": ("valkey9", "valkey-server")}[kind]
+        path = tools() / folder / name
+        found = str(path) if path.is_file() else None
+    assert found, f"the server {kind} is not installed; `cargo xtask tools` installs it"
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class Server:
+    """A real server of the tests; gone when closed."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.kind, self.folder = kind, folder
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        command = [program(self.kind), "--port", str(self.port), "--bind", "127.0.0.1"]
+        command += ["--save", "", "--appendonly", "no", "--dir", str(self.folder)]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        wait_until(self.answers)
+
+    def answers(self) -> bool:
+        try:
+            return self.command("PING") == "+PONG"
+        except OSError:
+            return False
+
+    def command(self, *words: str) -> str:
+        """The first line of the answer to a command."""
+        with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
+            parts = [f"${len(word.encode())}\r\n{word}\r\n" for word in words]
+            connection.sendall(f"*{len(words)}\r\n{''.join(parts)}".encode())
+            answer = connection.makefile("rb")
+            line = answer.readline().decode().rstrip()
+            if line.startswith("$") and line != "$-1":
+                return answer.read(int(line[1:])).decode()
+            return line
+
+    def value(self, key: str) -> str:
+        return self.command("GET", key)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+def wait_until(condition: Callable[[], object], limit: float = 20.0) -> None:
+    """Wait for something to become true."""
+    end = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < end, "it did not come to be"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
+    """One server of each kind, started when first asked for."""
+    started: dict[str, Server] = {}
+
+    def get(kind: str) -> Server:
+        if kind not in started:
+            started[kind] = Server(kind, tmp_path_factory.mktemp(kind))
+        return started[kind]
+
+    yield get
+    for server in started.values():
+        server.stop()
+
+
+@pytest.fixture
+def server(servers: Callable[[str], Server]) -> Server:
+    """A Redis, emptied for the test."""
+    server = servers("redis70")
+    server.command("FLUSHALL")
+    return server
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis70", "valkey9"])
+def url(request: pytest.FixtureRequest, tmp_path: Path, servers: Callable[[str], Server]) -> str:
+    """Every kind of lock store, one after the other."""
+    kind: str = request.param
+    if kind == "memory":
+        return "memory:"
+    if kind == "sqlite":
+        return f"sqlite://{tmp_path / 'locks.db'}"
+    server = servers(kind)
+    server.command("FLUSHALL")
+    return server.url
+
+
+@pytest.fixture(params=["sqlite", "redis70"])
+def shared_url(
+    request: pytest.FixtureRequest, tmp_path: Path, servers: Callable[[str], Server]
+) -> str:
+    """Stores that several processes can meet at."""
+    if request.param == "sqlite":
+        return f"sqlite://{tmp_path / 'locks.db'}"
+    server = servers(request.param)
+    server.command("FLUSHALL")
+    return server.url
+
+
+LOOPS = ["asyncio", "debug", "uvloop"]
+
+
+@pytest.fixture(params=LOOPS)
+def run_loop(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Every kind of event loop, one after the other."""
+    return lambda main: run_in(request.param, main)
+
+
+def run_in(kind: str, main: Coroutine[Any, Any, Any]) -> Any:
+    if kind == "uvloop":
+        import uvloop
+
+        return uvloop.run(main)
+    return asyncio.run(main, debug=kind == "debug")
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing of the user's own deployment is seen."""
+    for name in list(os.environ):
+        if name.startswith(("BIDLOCK_", "REDIS_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+
+
+def python(*args: str, **variables: str) -> subprocess.Popen[str]:
+    """Start another interpreter with this one's packages."""
+    return subprocess.Popen(
+        [sys.executable, *args],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **variables},
+    )
+
+
+def finish(process: subprocess.Popen[str], limit: float = 60.0) -> str:
+    """What a process has printed, which has to end well."""
+    out, err = process.communicate(timeout=limit)
+    assert process.returncode == 0, f"exit {process.returncode}\n{out}\n{err}"
+    return out
