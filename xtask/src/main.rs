@@ -7,6 +7,7 @@ mod chaos;
 mod checks;
 mod examples;
 mod metadata;
+mod python;
 mod run;
 mod smoke;
 mod soak;
@@ -24,6 +25,7 @@ usage: cargo xtask TASK
   test         everything that a change has to pass; ends with `N passed, N failed`
   tidy         house rules that neither compiler nor linter knows
   tools        installs what the tests need and the machine lacks
+  python       the Python package alone, as in `test`
   soak [NAME]  the tests that run scaled down in `test`, at full size; `chaos`: an hour of it
   bench […]    what docs/performance.md shows; --quick, or the names of some
   chaos […]    a fleet of bidders under faults; --seed N, --minutes M, --scenario NAME, --json";
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         ["test"] => stages::test(),
         ["tidy"] => tidy::task(),
         ["tools"] => tools::task(),
+        ["python"] => python::task(),
         ["bench", ref options @ ..] => bench::task(options),
         ["chaos", ref options @ ..] => chaos::task(options),
         ["soak"] => soak::task(None),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::run::{Project, Stopwatch, must};
-use crate::{chaos, checks, examples, say, smoke, tests_stage, tidy, tools};
+use crate::{chaos, checks, examples, python, say, smoke, tests_stage, tidy, tools};
 
 /// How many checks of a stage went well, and how many did not.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,7 @@ const STAGES: &[Stage] = &[
     ("docs", docs),
     ("tests", tests_stage::stage),
     ("examples", examples::stage),
+    ("python", python::stage),
     ("first command", smoke::stage),
     ("chaos", chaos::stage),
 ];

@@ -201,6 +201,9 @@ fn ledger(error: &LedgerError) -> Sorted {
         LedgerError::NotFound { op, subject, endpoint } => {
             ("NotInLedgerError", op, subject, Some(endpoint))
         }
+        LedgerError::Differs { op, subject, endpoint, .. } => {
+            ("LedgerDiffersError", op, subject, Some(endpoint))
+        }
         LedgerError::NotAllowed { op, subject, .. } => ("NotAllowedError", op, subject, None),
         LedgerError::Invalid(error) => return invalid(error),
         _ => return ("LedgerError", vec![]),
@@ -261,6 +264,7 @@ fn refusal(reason: &Refusal) -> &'static str {
         Refusal::WrongType(_) => "wrong_type",
         Refusal::NotReady(_) => "not_ready",
         Refusal::Newer(_) => "newer",
+        Refusal::Restored(_) => "restored",
         Refusal::Limit(_) => "limit",
         _ => "other",
     }

@@ -201,7 +201,8 @@ async fn free_all(
             let done = revoker.revoke(&lock.key, token, true).await?;
             let held = matches!(done, Revocation::Freed);
             freed += u64::from(held);
-            act.act = if held { "revoked_freed" } else { "revoke_not_held" }.to_owned();
+            let result = if held { "revoked_freed" } else { "revoke_not_held" };
+            result.clone_into(&mut act.act);
             ledger.audit_append(&act).await?;
         }
     }

@@ -137,7 +137,7 @@ static SQLITE: AtomicU32 = AtomicU32::new(0);
 
 /// Sees to it that a file is opened only where no parent of this process had one open: SQLite
 /// keeps what it knows of files and their locks in memory, and a forked child would believe it.
-/// Source: the page «How To Corrupt An SQLite Database File», §2.6.
+/// Source: SQLite corruption, §2.6.
 ///
 /// # Errors
 /// [`Failure::ForkedSqlite`] in such a child.

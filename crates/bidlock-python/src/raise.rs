@@ -24,9 +24,3 @@ fn raise(py: Python<'_>, described: &Described) -> PyResult<PyErr> {
     }
     Ok(PyErr::from_value(exception))
 }
-
-/// The object of what a failure is, for a callback.
-pub(crate) fn exception(py: Python<'_>, failure: Failure) -> Py<PyAny> {
-    let raised: PyErr = failure.into();
-    raised.into_value(py).into_any()
-}

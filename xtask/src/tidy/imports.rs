@@ -16,6 +16,7 @@ const SIBLINGS: &[(&str, &[&str])] = &[
         &["bidlock-core", "bidlock-platform", "bidlock-sqlite", "bidlock-redis", "bidlock-ledger"],
     ),
     ("bidlock-cli", &["bidlock"]),
+    ("bidlock-python", &["bidlock"]),
     ("bidlock-bench", &["bidlock", "bidlock-redis", "bidlock-sqlite"]),
     ("bidlock-chaos", &["bidlock", "bidlock-core", "bidlock-redis", "bidlock-testkit"]),
     ("xtask", &[]),
@@ -28,6 +29,7 @@ const OPTIONAL: &[(&str, &str)] = &[("bidlock-testkit", "bidlock-ledger")];
 const RESERVED: &[(&str, &[&str])] = &[
     ("anyhow", &["bidlock-bench", "bidlock-chaos", "bidlock-cli", "xtask"]),
     ("clap", &["bidlock-cli"]),
+    ("pyo3", &["bidlock-python"]),
     ("redis", &["bidlock-bench", "bidlock-chaos", "bidlock-testkit"]),
     ("rusqlite", &["bidlock-bench", "bidlock-chaos", "bidlock-sqlite", "bidlock-ledger"]),
     ("tokio-postgres", &["bidlock-bench", "bidlock-chaos", "bidlock-ledger", "bidlock-testkit"]),

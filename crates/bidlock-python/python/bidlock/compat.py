@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import TypedDict
 
 from bidlock import _native, _settings
@@ -21,7 +21,6 @@ from bidlock._types import Key
 from bidlock.errors import (
     BidlockError,
     HeldError,
-    InvalidValueError,
     LeaseLostError,
     ReleasedError,
     StoreError,
@@ -163,7 +162,7 @@ class _Manager:
         posting_id: str,
         timeout: float = 10.0,
         holder_id: str | None = None,
-    ) -> AsyncIterator[None]:
+    ) -> AsyncGenerator[None, None]:
         """Hold a posting's lock for a block; TimeoutError when the wait ended.
 
         Losing the lock cancels the block, and raises LeaseLostError. An exception of the block's
