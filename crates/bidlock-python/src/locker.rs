@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use bidlock::ledger::{AuditAct, OperatorNote};
-use bidlock::{LockInfo, LockQuery, Prefix, Revocation, StoreUrl, limits};
+use bidlock::{LockInfo, LockQuery, OldTable, Prefix, Revocation, StoreUrl, limits};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::convert::{Key, duration, ttl, wait};
 use crate::errors::Failure;
 use crate::lease::{Held, Lease};
+use crate::metrics::Metrics;
 use crate::op::Op;
 use crate::owned::Owned;
 use crate::process::{Process, may_open_sqlite};
@@ -18,28 +19,43 @@ use crate::process::{Process, may_open_sqlite};
 #[pyclass(frozen, weakref, module = "bidlock._native")]
 pub(crate) struct Locker {
     locker: Owned<Arc<bidlock::Locker>>,
+    shared: bool,
 }
 
 /// Opens a lock store.
 #[pyfunction]
-#[pyo3(signature = (url, prefix=None))]
-pub(crate) fn connect(url: &str, prefix: Option<&str>) -> Result<Op, Failure> {
+#[pyo3(signature = (url, prefix=None, also=None))]
+pub(crate) fn connect(url: &str, prefix: Option<&str>, also: Option<&str>) -> Result<Op, Failure> {
     let url = StoreUrl::lock(url).map_err(bidlock::Error::from)?;
     let prefix = prefix.map_or_else(|| Ok(Prefix::default()), Prefix::new)?;
+    let also = also.map(OldTable::parse).transpose().map_err(bidlock::Error::from)?;
     let process = Process::current()?;
+    let shared = url.is_shared();
     let work = async move {
-        if matches!(url, StoreUrl::Sqlite(_)) {
+        if matches!(url, StoreUrl::Sqlite(_)) || also.is_some() {
             may_open_sqlite()?;
         }
-        let builder = bidlock::Locker::builder().prefix(prefix).platform(process.platform.clone());
+        let mut builder = bidlock::Locker::builder()
+            .prefix(prefix)
+            .platform(process.platform.clone())
+            .observer(Arc::<Metrics>::clone(&process.metrics));
+        if let Some(also) = also {
+            builder = builder.also(also);
+        }
         let locker = Arc::new(builder.open(&url).await?);
         process.keep_locker(&locker);
         Ok::<_, Failure>(locker)
     };
-    Op::new(work, |py, locker| Ok(Py::new(py, Locker { locker: Owned::new(locker) })?.into_any()))
+    Op::new(work, move |py, locker| {
+        Ok(Py::new(py, Locker { locker: Owned::new(locker), shared })?.into_any())
+    })
 }
 
 impl Locker {
+    pub(crate) fn get(&self) -> Result<Arc<bidlock::Locker>, Failure> {
+        Ok(Arc::clone(self.locker.get()?))
+    }
+
     fn key(&self, key: &Key) -> Result<bidlock::Key, Failure> {
         Ok(key.0.with_prefix(self.locker.get()?.prefix()))
     }
@@ -55,6 +71,12 @@ impl Locker {
     #[getter]
     fn prefix(&self) -> Result<String, Failure> {
         Ok(self.locker.get()?.prefix().as_str().to_owned())
+    }
+
+    /// Whether several machines can use it.
+    #[getter]
+    fn shared(&self) -> bool {
+        self.shared
     }
 
     #[pyo3(signature = (key, wait_s, ttl_s, max_hold=None, label=None, renew=true))]

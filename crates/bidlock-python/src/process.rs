@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use crate::errors::Failure;
 use crate::lease::Held;
 use crate::logs::Logs;
+use crate::metrics::Metrics;
 use crate::wait::block_on;
 
 /// The one of this process, or of the process that it was forked from.
@@ -27,6 +28,7 @@ pub(crate) struct Process {
     pub(crate) platform: Platform,
     pub(crate) handle: Handle,
     pub(crate) logs: Logs,
+    pub(crate) metrics: Arc<Metrics>,
     /// How many threads wait for an answer.
     pub(crate) waiting: AtomicUsize,
     /// Whether the interpreter is about to end.
@@ -73,6 +75,7 @@ impl Process {
             platform,
             handle,
             logs: Logs::default(),
+            metrics: Arc::default(),
             waiting: AtomicUsize::new(0),
             ending: AtomicBool::new(false),
             next: AtomicU64::new(1),

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Generator
 from types import TracebackType
 from typing import Any
 
-from bidlock import _logs, _native
+from bidlock import _logs, _native, _settings
 from bidlock._loop import bridge_of, run
 from bidlock._types import Health, Key, LockInfo, Seconds, key_of, seconds, some_seconds
 from bidlock.errors import (
@@ -358,10 +358,16 @@ class Connect:
             await locker.close()
 
 
-def connect(url: str, *, prefix: str | None = None) -> Connect:
+def connect(
+    url: str | None = None, *, prefix: str | None = None, also: str | None = None
+) -> Connect:
     """Open a lock store: ``redis://host:6379/0``, ``sqlite:///path``, ``memory:`` ….
+
+    Without a URL, the one that the environment and ``.env`` name, else the file of this user.
+    ``also`` names the lock table of an older system, ``sqlite:old.db?table=distributed_locks``,
+    which is held as well until its last worker is gone.
 
     Await what is returned, or use it with ``async with``. Raises ConfigError for a URL that is not
     understood, and UnavailableError (a ConnectionError) for a store that cannot be reached.
     """
-    return Connect(lambda: _native.connect(url, prefix))
+    return Connect(lambda: _settings.connect(url, prefix, also))

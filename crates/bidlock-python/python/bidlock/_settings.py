@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from bidlock import _native
 from bidlock.errors import ConfigError
 
-__all__ = ["Settings", "actor", "load"]
+__all__ = ["Settings", "actor", "connect", "load"]
 
 _PARTS = ("REDIS_HOST", "REDIS_PORT", "REDIS_DB", "REDIS_PASSWORD")
 _LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*=[ \t]*(.*?)\s*\Z", re.DOTALL)
@@ -37,6 +38,10 @@ class Settings:
     """The ledger."""
     prefix: str | None
     """The text before every key."""
+    also: str | None
+    """The lock table of an older system, which is held as well."""
+    marks: str
+    """Where this machine remembers what it has started."""
     local_ledger: bool
     """Whether a ledger of this machine only is meant."""
 
@@ -64,8 +69,20 @@ def load(url: str | None = None, *, ledger: str | None = None) -> Settings:
         named=named,
         ledger=ledger,
         prefix=found.get("BIDLOCK_PREFIX"),
+        also=found.get("BIDLOCK_ALSO"),
+        marks=str(_state_file().with_name("marks")),
         local_ledger=local in {"1", "true", "yes", "on"},
     )
+
+
+def connect(
+    url: str | None, prefix: str | None, also: str | None
+) -> _native.Op[_native.Locker]:
+    """Open the lock store that the caller or the settings name."""
+    if url is not None:
+        return _native.connect(url, prefix, also)
+    settings = load()
+    return _native.connect(settings.url, prefix or settings.prefix, also or settings.also)
 
 
 def actor() -> str:

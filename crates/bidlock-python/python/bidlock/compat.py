@@ -52,10 +52,13 @@ class Metrics(TypedDict):
 class _Manager:
     """What both managers do. It may be used from several event loops and threads."""
 
-    def __init__(self, url: str, prefix: str | None, ttl: float) -> None:
+    def __init__(
+        self, url: str, prefix: str | None, also: str | None, ttl: float
+    ) -> None:
         self.ttl: float = ttl
         self._url = url
         self._prefix = prefix
+        self._also = also
         self._guard = threading.Lock()
         self._locker: Locker | None = None
         self._process = os.getpid()
@@ -70,7 +73,7 @@ class _Manager:
                 self._process, self._locker, self._leases = os.getpid(), None, {}
             locker = self._locker
         if locker is None:
-            made = Locker(await run(_native.connect(self._url, self._prefix)))
+            made = Locker(await run(_native.connect(self._url, self._prefix, self._also)))
             with self._guard:
                 locker = self._locker = self._locker or made
         return locker
@@ -262,7 +265,7 @@ class RedisBidLockManager(_Manager):
     def __init__(self, redis_url: str | None = None, ttl: float = 300) -> None:
         settings = _settings.load(redis_url)
         url = settings.url if settings.named else "redis://localhost:6379/0"
-        super().__init__(url, settings.prefix, ttl)
+        super().__init__(url, settings.prefix, settings.also, ttl)
 
 
 class BidLockManager(_Manager):
@@ -271,7 +274,8 @@ class BidLockManager(_Manager):
     def __init__(self, ttl: float = 300) -> None:
         settings = _settings.load()
         embedded = settings.url.startswith(("sqlite:", "memory:"))
-        super().__init__(settings.url if embedded else settings.file, settings.prefix, ttl)
+        url = settings.url if embedded else settings.file
+        super().__init__(url, settings.prefix, settings.also, ttl)
 
 
 _manager: _Manager | None = None

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
-from bidlock import _logs, _native
+from bidlock import _logs, _native, _settings
 from bidlock._types import Health, Key, LockInfo, Seconds, key_of, seconds, some_seconds
 from bidlock.errors import (
     BidlockError,
@@ -249,7 +249,9 @@ class Locker:
         return f"<Locker at {self.endpoint}>"
 
 
-def connect(url: str, *, prefix: str | None = None) -> Locker:
-    """Open a lock store: ``redis://host:6379/0``, ``sqlite:///path``, ``memory:`` …."""
+def connect(
+    url: str | None = None, *, prefix: str | None = None, also: str | None = None
+) -> Locker:
+    """Open a lock store, as the asynchronous ``connect`` does."""
     _logs.listen()
-    return Locker(_native.connect(url, prefix).wait())
+    return Locker(_settings.connect(url, prefix, also).wait())
