@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -88,6 +91,64 @@ class Server:
             self.process = None
 
 
+def postgres_program(name: str) -> str:
+    """A program of the newest PostgreSQL that Debian has, else of PATH."""
+    versions = sorted(Path("/usr/lib/postgresql").glob("*"), key=lambda path: int(path.name))
+    paths = [str(path / "bin") for path in reversed(versions)] + [os.environ["PATH"]]
+    found = shutil.which(name, path=os.pathsep.join(paths))
+    assert found, f"{name} is not installed; `cargo xtask tools` installs it"
+    return found
+
+
+class Postgres:
+    """A real PostgreSQL of the tests, with a superuser who needs no password."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="bidlock-postgres-"))
+        self.account: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            # It refuses to run as root.
+            names = [name for name in ("postgres", "nobody") if name in _users()]
+            user = pwd.getpwnam(names[0])
+            self.account = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+            os.chown(self.folder, user.pw_uid, user.pw_gid)
+        data = self.folder / "data"
+        init = [postgres_program("initdb"), "--username=postgres", "--auth=trust", "--no-sync"]
+        init += ["--encoding=UTF8", "--locale=C", "--pgdata", str(data)]
+        subprocess.run(init, check=True, capture_output=True, cwd="/", **self.account)
+        self.port = free_port()
+        self.log = (self.folder / "log").open("wb")
+        command = [postgres_program("postgres"), "-D", str(data), "-p", str(self.port)]
+        command += ["-h", "127.0.0.1", "-k", str(self.folder), "-c", "fsync=off"]
+        self.process = subprocess.Popen(
+            command, stdout=self.log, stderr=self.log, cwd="/", **self.account
+        )
+        self.databases = 0
+        wait_until(self._answers, 60)
+
+    def _answers(self) -> bool:
+        ready = [postgres_program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        return subprocess.run(ready).returncode == 0
+
+    def new_database(self) -> str:
+        """The URL of an empty database."""
+        self.databases += 1
+        name = f"test_{self.databases}"
+        create = [postgres_program("createdb"), "-U", "postgres", "-h", "127.0.0.1"]
+        subprocess.run([*create, "-p", str(self.port), name], check=True)
+        return f"postgres://postgres@127.0.0.1:{self.port}/{name}"
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait()
+        self.log.close()
+        shutil.rmtree(self.folder)
+
+
+def _users() -> set[str]:
+    return {user.pw_name for user in pwd.getpwall()}
+
+
 def wait_until(condition: Callable[[], object], limit: float = 20.0) -> None:
     """Wait for something to become true."""
     end = time.monotonic() + limit
@@ -109,6 +170,23 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
     yield get
     for server in started.values():
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One PostgreSQL for all tests."""
+    postgres = Postgres()
+    yield postgres
+    postgres.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Every kind of ledger, one after the other."""
+    if request.param == "sqlite":
+        return f"sqlite://{tmp_path / 'ledger.db'}"
+    postgres: Postgres = request.getfixturevalue("postgres")
+    return postgres.new_database()
 
 
 @pytest.fixture
