@@ -4,9 +4,9 @@
 ``bidlock.compat`` has the interface of the lock managers that bidlock replaces.
 """
 
-from bidlock import errors
+from bidlock import errors, metrics
 from bidlock._async import Acquire, Connect, Lease, Locker, Loss, connect
-from bidlock._async_bids import Bid, Guard, Ledger, OpenAttempt, OpenLedger, open_ledger
+from bidlock._async_bids import Bid, Guard, Ledger, OpenLedger, open_ledger
 from bidlock._bidding import (
     Answer,
     Attempt,
@@ -18,6 +18,7 @@ from bidlock._bidding import (
     MarketplaceRefused,
     NotFound,
     NotSent,
+    OpenAttempt,
     Question,
     Refused,
     Report,
@@ -125,5 +126,6 @@ __all__ = [
     "__version__",
     "connect",
     "errors",
+    "metrics",
     "open_ledger",
 ]

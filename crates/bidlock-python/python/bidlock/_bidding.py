@@ -30,6 +30,7 @@ __all__ = [
     "MarketplaceRefused",
     "NotFound",
     "NotSent",
+    "OpenAttempt",
     "Question",
     "Refused",
     "Report",
@@ -199,6 +200,65 @@ class MarketplaceRefused(Exception):
 
 class NotSent(Exception):
     """Raised in a bid by who sends it: nothing was sent, and a later call may try again."""
+
+
+class OpenAttempt:
+    """An attempt that may be sent now, until ``left()`` is zero."""
+
+    __slots__ = ("_bid", "_outcome", "again", "id", "key", "send_by", "token")
+
+    def __init__(self, bid: _native.Bid) -> None:
+        self._bid = bid
+        self._outcome: tuple[str, str | None] | None = None
+        self.id: str = bid.id
+        """Its identity: hand it to the marketplace as idempotency key."""
+        self.key: Key = bid.key
+        self.token: int = bid.token
+        """The lock's fencing token."""
+        self.again: bool = bid.again
+        """Whether it may have been sent before, under the same id."""
+        self.send_by: float = bid.send_by
+        """From when on nothing may be sent, in seconds since 1970."""
+
+    def left(self) -> float:
+        """Seconds left. Look right before the first byte is sent: at zero, send nothing."""
+        return self._bid.left()
+
+    def placed(self, reference: str | None = None) -> None:
+        """Say that the marketplace has taken the bid, and its name for it."""
+        self._outcome = ("placed", reference)
+
+    def refused(self, reason: str | None = None) -> None:
+        """Say that the marketplace has refused the bid."""
+        self._outcome = ("refused", reason)
+
+    def not_sent(self, reason: str | None = None) -> None:
+        """Say that nothing was sent, and that a later call may try again."""
+        self._outcome = ("not_sent", reason)
+
+    def unknown(self, reason: str | None = None) -> None:
+        """Say that nobody can tell, and that nothing is under way any more."""
+        self._outcome = ("unknown", reason)
+
+    def outcome_of(self, error: BaseException | None) -> tuple[str, str | None]:
+        """Tell what a block's end means for the ledger."""
+        if self._outcome is not None:
+            return self._outcome
+        match error:
+            case None:
+                return "unknown", "its block ended without a word"
+            case MarketplaceRefused():
+                return "refused", str(error) or None
+            case NotSent():
+                return "not_sent", str(error) or None
+            case Exception():
+                return "unknown", f"{type(error).__name__}: {error}"
+            case _:
+                # Not its own word: what it has started may still be sending.
+                return "given_up", f"its block was ended by {type(error).__name__}"
+
+    def __repr__(self) -> str:
+        return f"<OpenAttempt {self.id} at {self.key}>"
 
 
 def attempt_of(shown: _native._Attempt) -> Attempt:
