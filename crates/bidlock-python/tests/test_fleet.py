@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO
 
 import pytest
 from conftest import HERE, Server, wait_until
 
-# What a bot writes down when it bids: it is a duplicate when two of them overlap, and when the
-# marketplace hears of one posting twice while nobody had released it in between.
+# A bot goes through the postings that there are so far, in an order of its own, until it is told
+# to stop. It writes down when it began to bid and when it was done; the marketplace, which is a
+# folder, refuses a second bid.
 BOT = """
-import asyncio, os, random, sys, time
-from contextlib import asynccontextmanager
-kind, url, log, first, last, seed, also = sys.argv[1:]
-first, last = int(first), int(last)
+import asyncio, os, random, signal, sys, time
+kind, url, folder, seed = sys.argv[1:]
 random.seed(int(seed))
+market, limits = os.path.join(folder, "market"), os.path.join(folder, "limit")
 
 if kind == "old-redis":
     from old.redis_bid_lock_manager import RedisBidLockManager
@@ -33,42 +33,50 @@ else:
     from bidlock.compat import RedisBidLockManager
     manager = RedisBidLockManager(url)
 
-stop = False
+def now():
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 async def bid(posting, out):
-    # The marketplace shows what it has: a bot looks before it asks for the lock, and under it.
-    path = os.path.join(log, posting)
+    # A bot looks before it asks for the lock, and under it.
+    path = os.path.join(market, posting)
     if os.path.exists(path):
         return
     try:
         async with manager.with_lock("upwork", posting, timeout=30):
             if os.path.exists(path):
                 return
-            out.write(f"in {time.clock_gettime(time.CLOCK_MONOTONIC):.6f} {posting}\\n")
-            await asyncio.sleep(random.uniform(0, 0.004))
-            fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            os.close(fd)
-            out.write(f"out {time.clock_gettime(time.CLOCK_MONOTONIC):.6f} {posting}\\n")
+            began = now()
+            await asyncio.sleep(random.uniform(0, 0.02))
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            out.write(f"bid {began:.6f} {now():.6f} {posting}\\n")
     except FileExistsError:
-        out.write(f"twice 0 {posting}\\n")
-    except TimeoutError:
-        out.write(f"late 0 {posting}\\n")
+        out.write(f"twice {began:.6f} {now():.6f} {posting}\\n")
 
 async def main():
-    with open(f"{log}.{os.getpid()}", "w") as out:
-        postings = [f"job_{n}" for n in range(first, last)]
-        for at in range(0, len(postings), 20):
-            part = postings[at : at + 20]
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    limit = asyncio.Semaphore(4)
+    done = 0
+    with open(os.path.join(folder, f"log.{os.getpid()}"), "w") as out:
+        await manager.acquire_lock("upwork", f"warm_{os.getpid()}")
+        await manager.release_lock("upwork", f"warm_{os.getpid()}")
+        open(os.path.join(folder, f"ready.{os.getpid()}"), "w").close()
+        while not stop.is_set():
+            with open(limits) as file:
+                there = int(file.read() or 0)
+            part = [f"job_{n}" for n in range(done, there)]
+            part = [p for p in part if not os.path.exists(os.path.join(market, p))]
+            if not part:
+                done = there
+                await asyncio.sleep(0.02)
+                continue
+            part = part[:60]
             random.shuffle(part)
-            limit = asyncio.Semaphore(5)
             async def one(posting):
                 async with limit:
-                    await bid(posting, out)
+                    if not stop.is_set():
+                        await bid(posting, out)
             await asyncio.gather(*(one(posting) for posting in part))
-            out.flush()
-            print(at, flush=True)
-            if not sys.stdin.readline():
-                break
     await manager.close()
 
 asyncio.run(main())
@@ -78,130 +86,113 @@ asyncio.run(main())
 class Fleet:
     """Bots that go through the same postings at the same time."""
 
-    def __init__(self, folder: Path, postings: int) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.script = folder / "bot.py"
         self.script.write_text(BOT)
-        self.log = folder / "market"
-        self.log.mkdir()
-        self.postings = postings
-        self.started = 0
+        self.market = folder / "market"
+        self.market.mkdir()
+        self.postings = 0
+        self.bots: list[subprocess.Popen[bytes]] = []
+        (folder / "limit").write_text("0")
 
-    def start(self, kind: str, url: str, also: str = "", first: int = 0) -> subprocess.Popen[str]:
-        self.started += 1
+    def start(self, kind: str, url: str, also: str = "") -> subprocess.Popen[bytes]:
         paths = [str(HERE), os.environ.get("PYTHONPATH", "")]
         variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
         if also:
             variables["BIDLOCK_ALSO"] = also
-        return subprocess.Popen(
-            [
-                sys.executable,
-                str(self.script),
-                kind,
-                url,
-                str(self.log),
-                str(first),
-                str(self.postings),
-                str(self.started),
-                also,
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=variables,
-        )
+        seed = str(len(self.bots))
+        command = [sys.executable, str(self.script), kind, url, str(self.folder), seed]
+        bot = subprocess.Popen(command, env=variables)
+        self.bots.append(bot)
+        return bot
+
+    def ready(self, *bots: subprocess.Popen[bytes]) -> None:
+        for bot in bots:
+            self._ready(bot)
+
+    def _ready(self, bot: subprocess.Popen[bytes]) -> None:
+        mark = self.folder / f"ready.{bot.pid}"
+        wait_until(lambda: mark.exists() or bot.poll() is not None, 60)
+        assert bot.poll() is None
+
+    def post(self, count: int) -> None:
+        """Let so many more postings appear."""
+        self.postings += count
+        aside = self.folder / "limit.new"
+        aside.write_text(str(self.postings))
+        aside.rename(self.folder / "limit")
+
+    def placed(self) -> int:
+        return len(list(self.market.iterdir()))
+
+    def end(self, *bots: subprocess.Popen[bytes]) -> None:
+        for bot in bots:
+            bot.send_signal(signal.SIGTERM)
+        for bot in bots:
+            assert bot.wait(60) == 0
+
+    def kill(self) -> None:
+        for bot in self.bots:
+            if bot.poll() is None:
+                bot.kill()
+                bot.wait()
 
     def judge(self) -> None:
         """No posting was bid on twice, and at no moment did two bots hold one."""
-        held: list[tuple[float, float, str]] = []
-        for path in self.log.parent.glob("market.*"):
-            opened: dict[str, float] = {}
+        bids: dict[str, list[str]] = {}
+        for path in self.folder.glob("log.*"):
             for line in path.read_text().splitlines():
-                word, at, posting = line.split()
-                assert word in {"in", "out"}, line
-                if word == "in":
-                    opened[posting] = float(at)
-                else:
-                    held.append((opened.pop(posting), float(at), posting))
-            assert not opened, "a bot was cut off in the middle"
-        assert len(held) == self.postings
-        assert len({posting for _, _, posting in held}) == self.postings
-        assert len(list(self.log.iterdir())) == self.postings
-
-
-def rounds(bot: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
-    assert bot.stdin is not None and bot.stdout is not None
-    return bot.stdin, bot.stdout
-
-
-def drive(bots: list[subprocess.Popen[str]]) -> list[subprocess.Popen[str]]:
-    """Let each bot do one part of its postings; returns those that go on."""
-    going = []
-    for bot in bots:
-        orders, said = rounds(bot)
-        if said.readline():
-            going.append(bot)
-        else:
-            assert bot.wait(30) == 0
-    for bot in going:
-        orders, _ = rounds(bot)
-        try:
-            orders.write("on\n")
-            orders.flush()
-        except BrokenPipeError:
-            pass
-    return going
-
-
-def retire(bot: subprocess.Popen[str]) -> None:
-    """Let a bot finish what it has begun."""
-    orders, said = rounds(bot)
-    said.readline()
-    orders.close()
-    assert bot.wait(60) == 0
-    said.close()
+                word, _, _, posting = line.split()
+                bids.setdefault(posting, []).append(f"{path.name}: {line}")
+                assert word == "bid", line
+        twice = {posting: lines for posting, lines in bids.items() if len(lines) > 1}
+        assert not twice
+        assert len(bids) == self.postings == self.placed()
 
 
 def rehearse(fleet: Fleet, old: tuple[str, str], new: tuple[str, str], also: str) -> None:
-    """Replace 8 old workers one by one under load, until the last one is new."""
-    workers: list[tuple[str, subprocess.Popen[str]]] = []
-    for _ in range(8):
-        workers.append(("old", fleet.start(*old)))
-    part, step = 0, max(1, fleet.postings // 20 // 12)
+    """Replace 8 old workers one by one, among 2,000 postings."""
     try:
-        while any(bot.poll() is None for _, bot in workers):
-            part += 1
-            going = drive([bot for _, bot in workers])
-            workers = [(kind, bot) for kind, bot in workers if bot in going]
-            olds = [bot for kind, bot in workers if kind == "old"]
-            if part % step == 0 and olds:
-                retire(olds[0])
-                workers = [(kind, bot) for kind, bot in workers if bot is not olds[0]]
-                workers.append(("new", fleet.start(*new, also=also, first=part * 20)))
-            if not workers:
-                break
-        assert fleet.started == 16, "not every worker was replaced"
+        olds = [fleet.start(*old) for _ in range(8)]
+        fleet.ready(*olds)
+        news: list[subprocess.Popen[bytes]] = []
+        for bot in olds:
+            fleet.post(110)
+            news.append(fleet.start(*new, also=also))
+            fleet.ready(news[-1])
+            # The new one bids beside the old ones; one of those goes in the middle of its work.
+            fleet.post(110)
+            wait_until(lambda: fleet.placed() > fleet.postings - 80, 60)
+            fleet.end(bot)
+        fleet.post(240)
+        assert fleet.postings == 2_000
+        wait_until(lambda: fleet.placed() == fleet.postings, 60)
+        fleet.end(*news)
     finally:
-        for _, bot in workers:
-            bot.kill()
-            bot.communicate()
+        fleet.kill()
+    fleet.judge()
 
 
 def test_old_clients_and_new_ones_never_hold_one_posting_together(
     server: Server, tmp_path: Path
 ) -> None:
-    fleet = Fleet(tmp_path, 200)
-    bots = [fleet.start("old-redis", server.url) for _ in range(3)]
-    bots += [fleet.start("new", server.url) for _ in range(3)]
-    while bots:
-        bots = drive(bots)
+    fleet = Fleet(tmp_path)
+    try:
+        bots = [fleet.start("old-redis", server.url) for _ in range(3)]
+        bots += [fleet.start("new", server.url) for _ in range(3)]
+        fleet.ready(*bots)
+        fleet.post(400)
+        wait_until(lambda: fleet.placed() == fleet.postings, 60)
+        fleet.end(*bots)
+    finally:
+        fleet.kill()
     fleet.judge()
 
 
 def test_the_way_from_the_lock_of_redis_py(server: Server, tmp_path: Path) -> None:
     # docs/migrate.md: 8 workers are replaced one by one, among 2,000 postings.
-    fleet = Fleet(tmp_path, 2_000)
-    rehearse(fleet, ("old-redis", server.url), ("new", server.url), "")
-    fleet.judge()
+    rehearse(Fleet(tmp_path), ("old-redis", server.url), ("new", server.url), "")
 
 
 def test_the_way_from_the_row_in_sqlite(server: Server, tmp_path: Path) -> None:
@@ -213,10 +204,8 @@ def test_the_way_from_the_row_in_sqlite(server: Server, tmp_path: Path) -> None:
             "holder_id TEXT NOT NULL, acquired_at REAL NOT NULL, expires_at REAL NOT NULL)"
         )
     connection.close()
-    fleet = Fleet(tmp_path, 2_000)
     also = f"sqlite://{old}?table=distributed_locks"
-    rehearse(fleet, ("old-sqlite", str(old)), ("new", server.url), also)
-    fleet.judge()
+    rehearse(Fleet(tmp_path), ("old-sqlite", str(old)), ("new", server.url), also)
     with sqlite3.connect(old) as connection:
         assert connection.execute("SELECT count(*) FROM distributed_locks").fetchone() == (0,)
     connection.close()

@@ -16,6 +16,7 @@ from typing import TypedDict
 
 from bidlock import _native, _settings
 from bidlock._async import Lease, Locker
+from bidlock._async_bids import Guard, open_ledger
 from bidlock._loop import run
 from bidlock._types import Key
 from bidlock.errors import (
@@ -61,6 +62,7 @@ class _Manager:
         self._also = also
         self._guard = threading.Lock()
         self._locker: Locker | None = None
+        self._bids: Guard | None = None
         self._process = os.getpid()
         # By posting, in the order in which they were taken, each with its caller's holder id.
         self._leases: dict[Key, list[tuple[str | None, Lease]]] = {}
@@ -71,6 +73,7 @@ class _Manager:
             if self._process != os.getpid():
                 # In a forked child: what the parent holds is not ours.
                 self._process, self._locker, self._leases = os.getpid(), None, {}
+                self._bids = None
             locker = self._locker
         if locker is None:
             made = Locker(await run(_native.connect(self._url, self._prefix, self._also)))
@@ -197,6 +200,22 @@ class _Manager:
             raise
         self._drop(key, lease)
         await acquire.__aexit__(None, None, None)
+
+    async def guard(self, ledger_url: str | None = None) -> Guard:
+        """Return what places bids at most once, with this manager's locks and a ledger.
+
+        The ledger is the one that the settings name, unless a URL is given.
+        """
+        locker = await self._connected()
+        with self._guard:
+            known = self._bids
+        if known is None or known.locker is not locker:
+            settings = _settings.load(self._url, ledger=ledger_url)
+            ledger = await open_ledger(settings.ledger)
+            known = Guard(locker, ledger, local_ledger=settings.local_ledger)
+            with self._guard:
+                self._bids = known
+        return known
 
     def get_metrics(self) -> Metrics:
         """What this manager has counted, and how many locks it holds."""
