@@ -1,6 +1,8 @@
 use bidlock_core::{InvalidValue, WallTime};
 
 use super::Ledger;
+#[cfg(doc)]
+use crate::LedgerError;
 use crate::Result;
 use crate::archive::{Admitted, Dossier, Pruned, Standing};
 use crate::requests::{BidQuery, OperatorNote, check_limit};

@@ -5,6 +5,8 @@ use crate::Result;
 use crate::error::Op;
 use crate::requests::{AuditAct, AuditQuery, OperatorNote, ResolveRequest, SeenSender};
 use crate::types::{AttemptInfo, AuditEntry};
+#[cfg(doc)]
+use crate::{LedgerError, Outcome};
 
 /// What operators do by hand.
 impl Ledger {
