@@ -26,7 +26,7 @@ mod whole;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use bidlock_core::{Clock, Endpoint, Health, Key, Platform, Refusal, WallTime};
+use bidlock_core::{Clock, Endpoint, Health, Key, Platform, WallTime};
 
 use crate::error::{Op, Subject};
 use crate::requests::{
@@ -87,15 +87,9 @@ impl PostgresStore {
     fn start(config: &PostgresConfig, platform: &Platform) -> Result<Self> {
         let endpoint = config.endpoint();
         let clock = Arc::clone(&platform.clock);
-        let failed = |source: std::io::Error| {
-            let invalid = source.kind() == std::io::ErrorKind::InvalidInput;
-            let fault = if invalid {
-                Fault::Refused(Refusal::Permission(source.to_string()))
-            } else {
-                Fault::Unreachable(source)
-            };
-            fault.about(Op::Open, Subject::Ledger, &endpoint)
-        };
+        // A file of TLS that does not fit keeps its kind, by which callers know it.
+        let failed =
+            |source| Fault::Unreachable(source).about(Op::Open, Subject::Ledger, &endpoint);
         let desk = Desk::start(config.clone(), Arc::clone(&clock)).map_err(failed)?;
         let sqls = Arc::new(Statements::of(&config.schema));
         let trusts_failover = config.trusts_failover;

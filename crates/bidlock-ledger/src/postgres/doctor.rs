@@ -104,7 +104,7 @@ fn unreached(error: &LedgerError) -> Finding {
     let mend = match error {
         LedgerError::Refused { reason, .. } => match reason {
             Refusal::Permission(_) => {
-                "check user and password in the URL; `bidlock doctor --acl` prints what a role needs"
+                "check user and password in the URL; `bidlock doctor --acl` prints a role's rights"
             }
             Refusal::NotReady(said) if said.contains("too many") => {
                 "raise the limit, lower ?pool= of the bidders, or put PgBouncer in between"
