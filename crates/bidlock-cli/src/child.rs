@@ -25,6 +25,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+pub(crate) use capture::KEPT_BYTES_MAX;
 pub(crate) use find::{CannotRun, find_command};
 pub(crate) use signals::Signals;
 

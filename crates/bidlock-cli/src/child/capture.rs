@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::tee::END_PATIENCE;
 
 /// The most that is kept of an output, in bytes; the rest is read and forgotten.
-const KEPT_BYTES_MAX: usize = 16 << 10;
+pub(crate) const KEPT_BYTES_MAX: usize = 16 << 10;
 
 /// Keeps what a command says, and passes it to nobody.
 #[derive(Debug)]

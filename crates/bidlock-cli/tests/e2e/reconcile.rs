@@ -114,7 +114,8 @@ fn whatever_is_no_answer_settles_nothing_and_is_told() {
         ("echo found R-1; echo found R-2", "more than one line"),
         ("true", "it said nothing"),
         ("echo '{\"answer\":\"found\"'", "no answer that is understood"),
-        ("head -c 1000000 /dev/zero | tr '\\0' x", "no answer that is understood"),
+        ("head -c 1000000 /dev/zero | tr '\\0' x", "longer than an answer"),
+        ("printf 'found \\377\\376'", "no UTF-8"),
     ] {
         let ran = ask(&user, script);
         assert_eq!(ran.code, 11, "{script}: {ran:?}");

@@ -1,11 +1,21 @@
 use bidlock::Answer;
 use serde_json::Value;
 
+use crate::child::KEPT_BYTES_MAX;
+
 /// The most of an odd answer that is told, in characters.
 const TOLD_CHARS_MAX: usize = 200;
 
 /// Reads what a command said; whatever is not exactly an answer is none.
 pub(super) fn read(said: &str) -> Answer {
+    // What is no UTF-8 was replaced by then, and is the name of no bid any more.
+    if said.contains(char::REPLACEMENT_CHARACTER) {
+        return cannot_tell(format!("it is no UTF-8: {}", told(said)));
+    }
+    // Only the beginning is kept of so much.
+    if said.len() >= KEPT_BYTES_MAX {
+        return cannot_tell(format!("it is longer than an answer: {}", told(said)));
+    }
     let mut lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
     let Some(line) = lines.next() else { return cannot_tell("it said nothing".to_owned()) };
     if lines.next().is_some() {
@@ -32,7 +42,8 @@ fn object(line: &str) -> Option<Answer> {
     let text = match object.get(field) {
         None | Some(Value::Null) => None,
         Some(Value::String(text)) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
-        Some(Value::Number(number)) => Some(number.to_string()),
+        // A longer one, or one with a fraction, would be rounded.
+        Some(Value::Number(number)) if number.is_u64() => Some(number.to_string()),
         Some(_) => return None,
     };
     answer(word, text)
@@ -113,6 +124,9 @@ mod tests {
             "{\"answer\":\"found\",\"reference\":\"\"}",
             "{\"answer\":\"found\",\"reference\":[\"R\"]}",
             "{\"answer\":\"found\",\"reference\":\"R\"",
+            "{\"answer\":\"found\",\"reference\":123456789012345678901234}",
+            "found R\u{fffd}",
+            &format!("found R-1\n{}", "\n".repeat(KEPT_BYTES_MAX)),
             "{\"found\":\"R\"}",
             "[\"found\"]",
             "<html>503</html>",
