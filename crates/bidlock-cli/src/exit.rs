@@ -1,7 +1,7 @@
 //! Exit codes, and the one place where every failure gets its own.
 
 use bidlock::ledger::{LedgerError, State};
-use bidlock::{BackendError, Holder, InvalidValue, Refusal};
+use bidlock::{BackendError, Endpoint, Holder, InvalidValue, Refusal};
 use serde_json::json;
 
 use crate::child::CannotRun;
@@ -163,10 +163,7 @@ impl From<BackendError> for Failure {
         if let BackendError::Unreachable { endpoint, source, .. } = &error
             && is_of_settings(&**source)
         {
-            let message = format!("{endpoint} cannot be used as it is set up");
-            return Self::new(code::CONFIG, "config", message)
-                .hint("correct the file, or what the URL says of it; nothing was contacted")
-                .because_of(&error);
+            return of_settings(endpoint, &error);
         }
         let (code, kind, hint) = match &error {
             BackendError::Unreachable { .. } => {
@@ -192,12 +189,15 @@ impl From<BackendError> for Failure {
 
 impl From<LedgerError> for Failure {
     fn from(error: LedgerError) -> Self {
+        if let LedgerError::Unreachable { endpoint, source, .. } = &error
+            && is_of_settings(&**source)
+        {
+            return of_settings(endpoint, &error);
+        }
         let (code, kind, hint) = match &error {
-            LedgerError::Unreachable { .. } => (
-                code::UNAVAILABLE,
-                "unreachable",
-                "check the store with `bidlock health`; nothing was done",
-            ),
+            LedgerError::Unreachable { .. } => {
+                (code::UNAVAILABLE, "unreachable", "see `bidlock doctor`; nothing was done")
+            }
             LedgerError::Unknown { .. } => (
                 code::UNAVAILABLE,
                 "unknown",
@@ -284,6 +284,13 @@ fn is_of_settings(source: &(dyn std::error::Error + 'static)) -> bool {
     system.is_some_and(|error| error.kind() == std::io::ErrorKind::InvalidInput)
 }
 
+fn of_settings(endpoint: &Endpoint, error: &(dyn std::error::Error + 'static)) -> Failure {
+    let message = format!("{endpoint} cannot be used as it is set up");
+    Failure::new(code::CONFIG, "config", message)
+        .hint("correct the file, or what the URL says of it; nothing was contacted")
+        .because_of(error)
+}
+
 /// A key that is held by what has no end: no wait is long enough, until somebody ends it.
 fn endless(error: &bidlock::Error, holder: &Holder) -> Failure {
     let message = match error {
@@ -300,12 +307,23 @@ fn endless(error: &bidlock::Error, holder: &Holder) -> Failure {
     Failure::new(code::BUSY, "busy", message).hint(hint).retryable(error.is_retryable())
 }
 
+/// Whether PostgreSQL has no such database, by itself or through PgBouncer.
+fn says_no_database(said: &str) -> bool {
+    said.contains("[3D000]") || (said.starts_with("database ") && said.contains(" does not exist"))
+}
+
 /// Sorts a store's own refusal.
 fn refused(reason: &Refusal, endpoint: &str) -> (u8, &'static str, &'static str) {
     match reason {
         Refusal::Permission(_) if endpoint.starts_with("sqlite:") => {
             (code::PERMISSION, "permission", "check the rights of this user, or name another store")
         }
+        Refusal::Permission(_) if endpoint.starts_with("postgres:") => (
+            code::PERMISSION,
+            "permission",
+            "check user and password; `bidlock doctor --acl` prints what a role of the ledger \
+             needs",
+        ),
         Refusal::Permission(_) => (
             code::PERMISSION,
             "permission",
@@ -329,7 +347,7 @@ fn refused(reason: &Refusal, endpoint: &str) -> (u8, &'static str, &'static str)
         ),
         // The path itself is wrong: a folder, or a file where a folder should be.
         Refusal::WrongType(_) if endpoint.starts_with("sqlite:") => {
-            (code::CONFIG, "no_file", "name a file: --url sqlite:///var/lib/bidlock.db")
+            (code::CONFIG, "no_file", "name a file, such as sqlite:///var/lib/bidlock.db")
         }
         Refusal::WrongType(_) => {
             (code::CONFIG, "wrong_type", "something else uses the key: set another --prefix")
@@ -339,9 +357,13 @@ fn refused(reason: &Refusal, endpoint: &str) -> (u8, &'static str, &'static str)
         Refusal::Restored(_) => (
             code::UNAVAILABLE,
             "restored",
-            "look at the marketplace for bids that it has forgotten, then `bidlock ledger accept \
-             --because …`",
+            "nothing was done; `bidlock ledger import` the newest export, or ask the marketplaces \
+             what it has forgotten, then `bidlock ledger accept --because …`; see \
+             docs/operations.md",
         ),
+        Refusal::Other(said) if says_no_database(said) => {
+            (code::CONFIG, "no_database", "make the database, or correct the URL; nothing was done")
+        }
         Refusal::Limit(_) => (code::UNAVAILABLE, "limit", "see the message for the bound"),
         _ => (code::UNAVAILABLE, "refused", "see the message of the store"),
     }

@@ -33,6 +33,33 @@ fn every_refusal_of_a_store_has_its_code() {
 }
 
 #[test]
+fn a_database_that_is_not_there_is_a_setting() {
+    for said in ["Datenbank »x« existiert nicht [3D000]", "database \"x\" does not exist [08P01]"]
+    {
+        let failure = store(Refusal::Other(said.to_owned()), "postgres://h/x");
+        assert_eq!((failure.code, failure.kind), (78, "no_database"), "{said}");
+    }
+}
+
+#[test]
+fn a_role_of_the_ledger_is_not_told_of_locks() {
+    let failure = store(Refusal::Permission("why".to_owned()), "postgres://h/x");
+    assert!(failure.hint.is_some_and(|hint| hint.contains("a role of the ledger")));
+}
+
+#[test]
+fn files_of_tls_are_settings_for_the_ledger_too() {
+    let failure = Failure::from(LedgerError::Unreachable {
+        op: bidlock::ledger::Op::Open,
+        subject: bidlock::ledger::Subject::Ledger,
+        endpoint: Endpoint::new("postgres://h"),
+        source: std::io::Error::new(std::io::ErrorKind::InvalidInput, "/x.pem: gone").into(),
+    });
+    assert_eq!((failure.code, failure.kind, failure.retryable), (78, "config", false));
+    assert_eq!(failure.causes, ["/x.pem: gone"]);
+}
+
+#[test]
 fn a_store_that_does_not_answer_is_69_with_the_cause() {
     let (op, key, endpoint) = (Op::Ping, None, Endpoint::new("sqlite:///x"));
     let failure = Failure::from(BackendError::Unreachable {

@@ -20,9 +20,9 @@ pub(super) async fn run(args: &ExportArgs, context: &Context) -> Result<u8, Fail
     let Some(file) = &args.file else {
         let ledger = context.ledger().await?;
         let mut out = BufWriter::new(io::stdout().lock());
-        let end = write(&ledger, &mut out, context).await?;
-        out.flush()?;
-        told(end, None, context);
+        let end = write(&ledger, &mut out, context).await;
+        let end = end.and_then(|end| Ok(out.flush().map(|()| end)?));
+        told(end.map_err(|failure| of_place(failure, "standard output"))?, None, context);
         return Ok(0);
     };
     check_place(file, args.overwrite)?;
@@ -76,7 +76,8 @@ async fn to_file(
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
     let mut out = BufWriter::new(options.open(part).map_err(failed)?);
-    let end = write(ledger, &mut out, context).await?;
+    let end = write(ledger, &mut out, context).await;
+    let end = end.map_err(|failure| of_place(failure, &file.display().to_string()))?;
     let out = out.into_inner().map_err(|e| failed(e.into_error()))?;
     out.sync_all().map_err(failed)?;
     fs::rename(part, file).map_err(failed)?;
@@ -129,6 +130,15 @@ async fn write(ledger: &Ledger, out: &mut impl Write, context: &Context) -> Resu
     }
     line(out, &Line::End(end))?;
     Ok(end)
+}
+
+/// A failure of writing, with the place that could not be written.
+fn of_place(failure: Failure, place: &str) -> Failure {
+    if failure.kind != "system" {
+        return failure;
+    }
+    let message = format!("{place}: {}", failure.message);
+    Failure { message, ..failure }.hint("half an export is worth nothing: make room, and repeat it")
 }
 
 fn line(out: &mut impl Write, line: &impl serde::Serialize) -> Result<(), Failure> {
