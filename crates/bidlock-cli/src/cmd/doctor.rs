@@ -48,7 +48,7 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<u8, Failu
     for section in &sections {
         let worst = section.findings.iter().map(|finding| finding.severity).max();
         let its = match worst {
-            Some(Severity::Failure) => code_of_failure(section.store, context).await,
+            Some(Severity::Failure) => code_of_failure(section, context).await,
             Some(Severity::Warning) if args.strict => code::CONFIG,
             _ => 0,
         };
@@ -73,12 +73,7 @@ fn is_there(context: &Context) -> bool {
 async fn ledger(doctor: &dyn Diagnose, ttl: Ttl, context: &Context) -> Vec<Finding> {
     let mut findings = doctor.diagnose(ttl).await;
     let sound = findings.iter().all(|finding| finding.severity < Severity::Failure);
-    // Opening one that is yet to be made, or to be brought up to date, would do that.
-    let made = |finding: &Finding| {
-        let found = &finding.found;
-        finding.check == "schema" && !found.contains("the first bid") && !found.contains("the next")
-    };
-    if !(sound && findings.iter().any(made)) {
+    if !(sound && is_made(&findings)) {
         return findings;
     }
     let forgotten = async { Ok::<_, Failure>(context.ledger().await?.forgotten().await?) };
@@ -140,10 +135,32 @@ fn rights(lock: Option<String>, ledger: Option<String>, context: &Context) -> Re
     Ok(0)
 }
 
+/// Whether there is a ledger of this version: opening one that is yet to be made, or to be brought
+/// up to date, would do that, and a doctor changes nothing.
+fn is_made(findings: &[Finding]) -> bool {
+    findings.iter().filter(|finding| finding.check == "schema").any(|finding| {
+        let told = [&finding.found, &finding.why];
+        !told.iter().any(|text| text.contains("the first bid") || text.contains("the next bid"))
+    })
+}
+
 /// The code that any other command ends with on this store; 78 where it would still work.
-async fn code_of_failure(store: &str, context: &Context) -> u8 {
+async fn code_of_failure(section: &Section, context: &Context) -> u8 {
+    let fails = |check: &str| {
+        let mut findings = section.findings.iter();
+        findings.any(|finding| finding.severity == Severity::Failure && finding.check == check)
+    };
+    if section.store == "ledger" {
+        let looked_inside = section.findings.iter().any(|finding| finding.check == "schema");
+        match () {
+            () if fails("rights") => return code::PERMISSION,
+            () if fails("failover") => return code::UNAVAILABLE,
+            () if looked_inside && !is_made(&section.findings) => return code::CONFIG,
+            () => {}
+        }
+    }
     let answer = async {
-        match store {
+        match section.store {
             "lock" => context.locker().await?.ping().await?,
             _ => context.ledger().await?.ping().await?,
         };

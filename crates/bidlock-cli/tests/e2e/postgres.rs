@@ -143,6 +143,29 @@ fn a_server_that_is_not_there_or_a_bad_name_of_one_is_told() {
 }
 
 #[test]
+fn a_doctor_makes_no_ledger_and_names_the_rights_that_are_missing() {
+    let user = User::new();
+    let server = Postgres::start();
+    let database = server.new_database();
+    let url = server.url(&database);
+    let ran = user.run(&["doctor", "--ledger-url", &url]);
+    assert!(ran.stdout.contains("there is no ledger in the schema"), "{ran:?}");
+    let there = "SELECT to_regnamespace('bidlock') IS NULL";
+    assert_eq!(server.text(&database, there), "t", "{ran:?}");
+    assert_eq!(user.run(&["ledger", "migrate", "--ledger-url", &url]).code, 0);
+    server.sql(&database, "CREATE ROLE bidlock_reader LOGIN");
+    let rights = user.run(&["doctor", "--acl", "--ledger-url", &url]).stdout;
+    let reader = rights.split("-- For reports.").nth(1).unwrap();
+    server.sql(&database, reader);
+    let url = server.url_as("bidlock_reader", &database);
+    let ran = user.run(&["doctor", "--ledger-url", &url]);
+    assert_eq!(ran.code, 77, "{ran:?}");
+    let line = ran.stdout.lines().find(|line| line.contains("\tledger rights\t")).unwrap();
+    assert!(line.contains("lacks INSERT on attempts, UPDATE on attempts, INSERT"), "{line}");
+    assert!(!line.contains("SELECT") && line.contains("bidlock doctor --acl"), "{line}");
+}
+
+#[test]
 fn a_doctor_looks_at_the_ledger_too_and_prints_its_rights() {
     let user = User::new();
     let options = PostgresOptions::new().set("fsync=on").set("full_page_writes=on");
