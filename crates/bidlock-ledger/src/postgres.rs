@@ -16,6 +16,7 @@ mod hot;
 mod operate;
 mod pool;
 mod read;
+mod record;
 mod rights;
 mod rows;
 mod schema;
