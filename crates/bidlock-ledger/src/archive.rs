@@ -131,8 +131,13 @@ impl Dossier {
             if of != (&self.marketplace, &self.posting_encoded) || info.posting != posting {
                 return refused("an attempt belongs to another posting");
             }
-            if !self.history.iter().any(|entry| entry.attempt == info.id) {
+            // What came too late moved nothing.
+            let steps = self.history.iter().filter(|it| it.attempt == info.id);
+            let Some(step) = steps.rev().find(|it| !it.event.is_late()) else {
                 return refused("an attempt has no history");
+            };
+            if step.event != info.event || step.event.leads_to() != Some(info.state) {
+                return refused("an attempt is not where its last step has led it (L7)");
             }
         }
         Ok(())

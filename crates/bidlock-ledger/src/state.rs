@@ -218,6 +218,25 @@ impl Event {
         }
     }
 
+    /// The state that an attempt is in after the event; `None` for what came too late to move it.
+    #[must_use]
+    pub const fn leads_to(self) -> Option<State> {
+        Some(match self {
+            Self::Reserved => State::Reserved,
+            Self::Started => State::Started,
+            Self::Placed | Self::ResolvedPlaced => State::Placed,
+            Self::Refused | Self::ResolvedRefused => State::Refused,
+            Self::Doubted | Self::Unknown | Self::GivenUp | Self::Resent => State::Unknown,
+            Self::Withdrawn => State::Withdrawn,
+            Self::TakenOver
+            | Self::NotSent
+            | Self::ResolvedNotSent
+            | Self::ResolvedSenderGone
+            | Self::Reopened => State::Abandoned,
+            _ => return None,
+        })
+    }
+
     /// Whether an outcome came after its attempt was closed.
     #[must_use]
     pub const fn is_late(self) -> bool {
@@ -313,6 +332,13 @@ fn is_repeat(standing: Standing<'_>, outcome: &Outcome) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_event_leads_somewhere_unless_it_came_too_late() {
+        for event in Event::ALL {
+            assert_eq!(event.leads_to().is_none(), event.is_late(), "{event}");
+        }
+    }
 
     #[test]
     fn nothing_leads_back_and_nothing_leaves_abandoned() {
