@@ -1,8 +1,8 @@
 //! What a process remembers of the ledger that it bids with (L12), without asking the ledger.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -148,13 +148,17 @@ fn read(path: &Path) -> Option<Mark> {
 /// and an older mark is only a weaker witness.
 fn write(folder: &Path, ledger: LedgerId, mark: Mark, rng: &dyn Rng) -> io::Result<()> {
     let new = folder.join(format!("{ledger}.{:016x}", rng.next_u64()));
-    let written = fs::write(&new, mark.line()).or_else(|error| {
+    let put = || {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new);
+        file?.write_all(mark.line().as_bytes())
+    };
+    let written = put().or_else(|error| {
         if error.kind() != io::ErrorKind::NotFound {
             return Err(error);
         }
         // As the folder of the embedded ledger, which may come to lie in it.
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        fs::write(&new, mark.line())
+        put()
     });
     let placed = written.and_then(|()| fs::rename(&new, folder.join(ledger.to_string())));
     if placed.is_err() {

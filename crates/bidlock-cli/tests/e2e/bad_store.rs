@@ -272,8 +272,11 @@ fn the_files_belong_to_their_user_alone() {
     let ran = end(Process::spawn(user.program("sh").args(["-c", &script])).unwrap());
     assert_eq!(ran.code, 0, "{ran:?}");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(&user.path("state/bidlock")), 0o700);
-    for entry in fs::read_dir(user.path("state/bidlock")).unwrap().flatten() {
-        assert_eq!(mode(&entry.path()), 0o600, "{entry:?}");
+    for folder in ["state/bidlock", "state/bidlock/marks"] {
+        assert_eq!(mode(&user.path(folder)), 0o700, "{folder}");
+        for entry in fs::read_dir(user.path(folder)).unwrap().flatten() {
+            let expected = if entry.path().is_dir() { 0o700 } else { 0o600 };
+            assert_eq!(mode(&entry.path()), expected, "{entry:?}");
+        }
     }
 }
