@@ -1,9 +1,14 @@
 //! The stage that runs all tests of the workspace and counts them.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use crate::run::{Project, run};
-use crate::stages::{Counts, Found, LIMIT};
+use crate::stages::{Counts, Found};
+
+/// For all tests of the workspace, with their building: what hangs is a failure all the same.
+const LIMIT: Duration = Duration::from_mins(30);
 
 pub(crate) fn stage(project: &Project) -> Result<Found> {
     let args = "test --workspace --all-features --no-fail-fast";
