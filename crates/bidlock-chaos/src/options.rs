@@ -8,12 +8,14 @@ use crate::scenario::{Design, Scenario};
 use crate::time;
 
 pub(crate) const USAGE: &str = "\
-usage: cargo xtask chaos [--seed N] [--minutes M] [--scenario NAME] [--design NAME] [--json]
+usage: cargo xtask chaos [--seed N] [--minutes M] [--scenario NAME] [--design NAME] [--pace P]
+                         [--json] [--keep FOLDER]
 
   --seed N         decides faults, postings and the marketplace; without it, a fresh one
   --minutes M      how long all of it takes, without building; 10 by default, 0.5 at least
   --scenario NAME  one kind of trouble; all kinds, which is `mixed`, by default
   --design NAME    one design only: bidlock, set-nx, set-nx-query, sqlite-row
+  --pace P         how dense postings and faults are: 1 by default, from 0.5 to 4
   --json           one JSON object for each design, and nothing else on stdout
   --keep FOLDER    leaves what everybody wrote in that folder";
 
@@ -24,6 +26,8 @@ pub(crate) struct Options {
     pub(crate) length: Duration,
     pub(crate) scenario: Scenario,
     pub(crate) designs: Vec<Design>,
+    /// How dense postings and faults are, in percent of what is usual.
+    pub(crate) pace: u64,
     pub(crate) json: bool,
     pub(crate) keep: Option<std::path::PathBuf>,
 }
@@ -35,6 +39,7 @@ impl Options {
             length: Duration::from_mins(10),
             scenario: Scenario::Mixed,
             designs: Design::ALL.to_vec(),
+            pace: 100,
             json: false,
             keep: None,
         };
@@ -46,6 +51,7 @@ impl Options {
                 "--minutes" => options.length = minutes(value()?)?,
                 "--scenario" => options.scenario = scenario(value()?)?,
                 "--design" => options.designs = vec![design(value()?)?],
+                "--pace" => options.pace = pace(value()?)?,
                 "--keep" => options.keep = Some(value()?.into()),
                 "--json" => options.json = true,
                 other => bail!("{other}: unknown option\n{USAGE}"),
@@ -59,6 +65,13 @@ fn minutes(text: &str) -> Result<Duration> {
     let minutes: f64 = text.parse().context("--minutes: a number such as 10 or 0.5")?;
     ensure!((0.25..=1_440.0).contains(&minutes), "--minutes {text}: from 0.25 to 1440");
     Ok(Duration::from_secs_f64(minutes * 60.0))
+}
+
+fn pace(text: &str) -> Result<u64> {
+    let pace: f64 = text.parse().context("--pace: a number such as 1 or 1.6")?;
+    ensure!((0.5..=4.0).contains(&pace), "--pace {text}: from 0.5 to 4");
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "50 to 400")]
+    Ok((pace * 100.0).round() as u64)
 }
 
 fn scenario(name: &str) -> Result<Scenario> {
@@ -85,13 +98,15 @@ mod tests {
         assert_eq!((options.seed, options.length), (7, Duration::from_secs(30)));
         assert_eq!((options.scenario, options.json), (Scenario::RedisEmpty, true));
         assert_eq!(options.designs, Design::ALL);
+        assert_eq!(read("--pace 1.6").unwrap().pace, 160);
         let plain = read("").unwrap();
+        assert_eq!(plain.pace, 100);
         assert_eq!((plain.scenario, plain.length), (Scenario::Mixed, Duration::from_mins(10)));
     }
 
     #[test]
     fn what_is_not_understood_is_refused() {
-        let bad = ["--seed", "--seed x", "--minutes 0", "--scenario fire", "--design a", "now"];
+        let bad = ["--seed", "--seed x", "--minutes 0", "--scenario fire", "--pace 9", "now"];
         for line in bad {
             assert!(read(line).is_err(), "{line}");
         }

@@ -108,10 +108,21 @@ pub(crate) struct Planned {
 /// Faults that follow one another; several sequences run at once.
 pub(crate) type Lane = Vec<Planned>;
 
-/// Plans the faults of a scenario for so many microseconds and bidders.
-pub(crate) fn plan(seed: u64, scenario: Scenario, length: u64, bidders: usize) -> Vec<Lane> {
+/// Plans the faults of a scenario for so many microseconds and bidders, as dense as `pace` says in
+/// percent of what is usual.
+pub(crate) fn plan(
+    seed: u64,
+    scenario: Scenario,
+    length: u64,
+    bidders: usize,
+    pace: u64,
+) -> Vec<Lane> {
     let lanes = lanes::of(scenario).into_iter().enumerate();
-    lanes.map(|(number, lane)| one(seed, number as u64, &lane, length, bidders)).collect()
+    let denser = |it: lanes::Rates| lanes::Rates {
+        gap: (it.gap.0 * 100 / pace, it.gap.1 * 100 / pace),
+        ..it
+    };
+    lanes.map(|(number, it)| one(seed, number as u64, &denser(it), length, bidders)).collect()
 }
 
 fn one(seed: u64, number: u64, lane: &lanes::Rates, length: u64, bidders: usize) -> Lane {
@@ -140,13 +151,13 @@ mod tests {
     const LENGTH: u64 = 300_000_000;
 
     fn names(scenario: Scenario) -> BTreeSet<&'static str> {
-        plan(5, scenario, LENGTH, 8).iter().flatten().map(|fault| fault.deed.name()).collect()
+        plan(5, scenario, LENGTH, 8, 100).iter().flatten().map(|fault| fault.deed.name()).collect()
     }
 
     #[test]
     fn one_seed_gives_one_plan_and_another_seed_another() {
         for scenario in Scenario::ALL {
-            let of = |seed| plan(seed, *scenario, LENGTH, 8);
+            let of = |seed| plan(seed, *scenario, LENGTH, 8, 100);
             assert_eq!(of(11), of(11), "{scenario}");
             assert!(of(11) != of(12) || of(11).is_empty(), "{scenario}");
         }
@@ -166,7 +177,7 @@ mod tests {
 
     #[test]
     fn faults_of_a_lane_follow_one_another_and_end_in_time() {
-        for lane in plan(9, Scenario::Mixed, LENGTH, 8) {
+        for lane in plan(9, Scenario::Mixed, LENGTH, 8, 100) {
             assert!(lane.windows(2).all(|two| two[0].at + two[0].lasts < two[1].at));
             assert!(lane.iter().all(|fault| fault.at + fault.lasts <= LENGTH));
         }
@@ -174,7 +185,7 @@ mod tests {
 
     #[test]
     fn five_minutes_of_all_faults_hold_what_the_ten_minute_run_has_to_show() {
-        let all: Vec<_> = plan(1, Scenario::Mixed, LENGTH, 8).concat();
+        let all: Vec<_> = plan(1, Scenario::Mixed, LENGTH, 8, 100).concat();
         let count = |wanted: &[&str]| {
             all.iter().filter(|fault| wanted.contains(&fault.deed.name())).count()
         };

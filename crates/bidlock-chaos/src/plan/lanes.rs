@@ -115,6 +115,7 @@ fn mixed() -> Vec<Rates> {
         Rates { gap: (500, 1_300), kinds: vec![KILL] },
         Rates { gap: (300, 1_100), kinds: vec![STOP] },
         Rates { gap: (300, 1_100), kinds: vec![STOP] },
+        Rates { gap: (300, 1_100), kinds: vec![STOP] },
         Rates { gap: (2_500, 4_500), kinds: redis },
         rarely(vec![PARTITION, PARTITION, PARTITION, CUT_REPLICA]),
         rarely(vec![DELAY, LOSE]),

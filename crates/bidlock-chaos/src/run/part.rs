@@ -83,7 +83,7 @@ impl<'a> Part<'a> {
         let begin = time::boot() + WARM_UP;
         let until = self.began + time::micros(self.left);
         let length = until.saturating_sub(self.after() + begin).max(TAIL + 1_000_000);
-        let plan = plan::plan(seed, scenario, length - TAIL, self.processes());
+        let plan = plan::plan(seed, scenario, length - TAIL, self.processes(), self.options.pace);
         let log = Arc::new(FaultLog::default());
         let folder = self.folder(world)?;
         let setups = (0..self.processes()).map(|bidder| self.setup(world, bidder, begin, length));
@@ -127,7 +127,7 @@ impl<'a> Part<'a> {
             seed,
             server: world.redis.name(),
             ledger: world.ledger.name(),
-            postings: length / EVERY,
+            postings: length / self.every(),
             #[expect(clippy::cast_precision_loss, reason = "a run is no longer than a day")]
             seconds: (time::boot() - self.began) as f64 / 1e6,
         };
@@ -150,10 +150,15 @@ impl<'a> Part<'a> {
             clock: host.clock.clone(),
             folder: host.folder.clone(),
             feed_begin: begin,
-            feed_every: EVERY,
-            feed_count: length / EVERY,
+            feed_every: self.every(),
+            feed_count: length / self.every(),
             crash_one_of: if crashes { 60 } else { 0 },
         }
+    }
+
+    /// Microseconds from one posting to the next.
+    fn every(&self) -> u64 {
+        EVERY * 100 / self.options.pace
     }
 
     /// Where the words of the bidders go.

@@ -179,6 +179,9 @@ impl Postgres {
     /// When it cannot be killed.
     pub fn kill(&self) {
         if let Some(mut process) = self.process().take() {
+            // First it stands still: a session that it makes meanwhile would outlive it.
+            signal(&[process.id()], Signal::SIGSTOP);
+            wait_until("it stands still", SOON, || !forks(process.id()));
             let all = family(process.id());
             signal(&all, Signal::SIGKILL);
             process.wait(SOON);
@@ -318,6 +321,12 @@ fn family(pid: u32) -> Vec<u32> {
 fn runs(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
     stat.is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// Whether a process may still make others: it neither stands still nor has ended.
+fn forks(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.contains(") T ") && !stat.contains(") Z "))
 }
 
 fn signal(pids: &[u32], signal: Signal) {
