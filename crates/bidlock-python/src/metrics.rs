@@ -54,7 +54,7 @@ impl Observer for Metrics {
             Event::Renewed { class, .. } => self.add("renewals_total", class, "renewed", 1.0),
             Event::RenewalFailed { class } => self.add("renewals_total", class, "failed", 1.0),
             Event::Lost { class, reason, .. } => {
-                self.add("lost_total", class, reason.as_str(), 1.0)
+                self.add("lost_total", class, reason.as_str(), 1.0);
             }
             Event::Released { class, outcome, held } => {
                 self.add("releases_total", class, released(*outcome), 1.0);
