@@ -307,7 +307,7 @@ fn endless(error: &bidlock::Error, holder: &Holder) -> Failure {
     Failure::new(code::BUSY, "busy", message).hint(hint).retryable(error.is_retryable())
 }
 
-/// Whether PostgreSQL has no such database, by itself or through PgBouncer.
+/// Whether PostgreSQL has no such database, by itself or through `PgBouncer`.
 fn says_no_database(said: &str) -> bool {
     said.contains("[3D000]") || (said.starts_with("database ") && said.contains(" does not exist"))
 }
