@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::run::{Project, must, run};
-use crate::say;
 use crate::stages::{Counts, Found, LIMIT};
+use crate::{say, tools};
 
 const CRATE: &str = "crates/bidlock-python";
 const REQUIREMENTS: &str = "crates/bidlock-python/tests/requirements.txt";
@@ -61,9 +61,16 @@ fn environment(project: &Project, name: &str, packages: &str) -> Result<PathBuf>
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
-    let mut make = project.command("python3");
-    make.args(["-m", "venv"]).arg(&folder);
-    must(project, make, LIMIT).context("making a virtual environment (python3-venv)")?;
+    let make = || {
+        let mut make = project.command("python3");
+        make.args(["-m", "venv"]).arg(&folder);
+        make
+    };
+    if must(project, make(), LIMIT).is_err() {
+        // Debian has a part of Python's own library in a package of its own.
+        tools::install(project, &["python3-venv"])?;
+        must(project, make(), LIMIT).context("making a virtual environment")?;
+    }
     if !packages.is_empty() {
         let mut pip = pip(project, &folder);
         pip.arg("--requirement").arg(project.root.join(REQUIREMENTS));

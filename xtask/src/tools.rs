@@ -184,7 +184,7 @@ fn missing<'a>(programs: &[(&str, &'a str)], folders: &[PathBuf]) -> Vec<&'a str
     packages
 }
 
-fn install(project: &Project, packages: &[&str]) -> Result<()> {
+pub(crate) fn install(project: &Project, packages: &[&str]) -> Result<()> {
     let advice = || format!("install these Debian packages: {}", packages.join(" "));
     let apt = |args: &[&str]| -> Command {
         let mut command = if is_root() {
