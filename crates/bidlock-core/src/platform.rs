@@ -151,6 +151,11 @@ pub trait Processes: Debug + Send + Sync + 'static {
 
     /// The machine's name, for lease ids.
     fn host(&self) -> &str;
+
+    /// This process's number, for lease ids and for people who list connections.
+    fn pid(&self) -> u32 {
+        std::process::id()
+    }
 }
 
 /// Time, randomness, processes and background work in one bundle.

@@ -114,6 +114,7 @@ impl Driver {
             }
             let until = now + if bridged { pause.min(PAUSE_BRIDGED) } else { pause };
             tokio::select! {
+                biased;
                 () = self.clock.sleep_until(until) => {}
                 _ = status.wait_for(|_| self.wire.is_closed()) => {}
             }

@@ -1,7 +1,7 @@
 //! What this process knows of the keys that its leases wait for, so that it asks once for all of
 //! them (P4).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ const ASKING: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Default)]
 pub(crate) struct Places {
-    keys: Mutex<HashMap<Key, Waited>>,
+    keys: Mutex<BTreeMap<Key, Waited>>,
 }
 
 /// One key, and who in this process waits for it.
 #[derive(Debug, Default)]
 struct Waited {
-    places: HashMap<u64, Place>,
+    places: BTreeMap<u64, Place>,
     seen: Option<Seen>,
     /// When a lease began to ask, whose answer has not come.
     asked: Option<Moment>,
@@ -123,9 +123,6 @@ impl Places {
         if waited.places.is_empty() {
             keys.remove(key);
         }
-        if keys.is_empty() {
-            keys.shrink_to(1_024);
-        }
         others
     }
 
@@ -173,7 +170,7 @@ impl Places {
         self.lock().is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Waited>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Waited>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

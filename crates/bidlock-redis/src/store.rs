@@ -77,7 +77,7 @@ impl Redis {
             prefix: prefix.clone(),
             scripts,
         });
-        let name = format!("bidlock:{}:{}", platform.processes.host(), std::process::id());
+        let name = format!("bidlock:{}:{}", platform.processes.host(), platform.processes.pid());
         // A name with a space, or anything else unusual, would be refused.
         let name = name.replace(|c: char| !c.is_ascii_graphic(), "-");
         let driver = Driver {
@@ -317,9 +317,10 @@ fn deadline_text(micros: i64) -> String {
     format!("{:016}", micros.clamp(0, 9_999_999_999_999_999))
 }
 
-/// What is left of a key that ends so many milliseconds from now; zero for one without an end.
+/// What is left of a key that ends so many milliseconds from now; zero for one without an end,
+/// and for no other: a key in its last millisecond, of which a server says 0, is looked at soon.
 pub(crate) fn left_of(millis: i64) -> Duration {
-    Duration::from_millis(u64::try_from(millis).unwrap_or_default())
+    Duration::from_millis(u64::try_from(millis).map_or(0, |left| left.max(1)))
 }
 
 pub(crate) fn numbers(value: &Value) -> Vec<i64> {
@@ -328,4 +329,17 @@ pub(crate) fn numbers(value: &Value) -> Vec<i64> {
 
 fn numbers_of(values: &[Value]) -> Vec<i64> {
     values.iter().map_while(Value::int).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_in_its_last_millisecond_is_not_taken_for_one_without_an_end() {
+        // P4: its waiters would not look again for 30 s.
+        assert_eq!(left_of(0), Duration::from_millis(1));
+        assert_eq!(left_of(250), Duration::from_millis(250));
+        assert_eq!(left_of(-1), Duration::ZERO);
+    }
 }

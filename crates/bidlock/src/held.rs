@@ -127,6 +127,13 @@ impl Held {
         checked
     }
 
+    /// Until when it is believed, as it stands; nothing once it is lost or given up.
+    pub(crate) fn believed_until(&self) -> Option<Moment> {
+        let state = lock(&self.state);
+        let believes = !state.over && state.belief.lost().is_none();
+        believes.then(|| state.belief.ends_at())
+    }
+
     /// Releases until the store has answered or the lease has ended by itself.
     pub(crate) fn release_in_background(self: Arc<Self>) {
         let until = lock(&self.state).belief.promised_until();

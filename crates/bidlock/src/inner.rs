@@ -79,7 +79,7 @@ impl Inner {
         let listener: Weak<dyn Listener> = Arc::downgrade(&inbox) as _;
         backend.subscribe(listener);
         let host = platform.processes.host();
-        let identity = LeaseId::random(host, std::process::id(), &*platform.rng);
+        let identity = LeaseId::random(host, platform.processes.pid(), &*platform.rng);
         let keeper = Keeper::start(&platform);
         let background = Arc::default();
         Self { backend, prefix, platform, inbox, keeper, identity, observer, background }

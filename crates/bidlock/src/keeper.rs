@@ -82,6 +82,7 @@ impl Keeper {
             match next {
                 None => self.changed.notified().await,
                 Some(at) => tokio::select! {
+                    biased;
                     () = clock.sleep_until(at) => self.tick(clock.now()),
                     () = self.changed.notified() => {}
                 },

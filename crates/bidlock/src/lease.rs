@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bidlock_core::{FencingToken, Key, LeaseId, LossReason, Ownership, Ttl};
+use bidlock_core::{FencingToken, Key, LeaseId, LossReason, Moment, Ownership, Ttl};
 
 use crate::Error;
 use crate::held::{Grant, Held};
@@ -151,6 +151,13 @@ impl LeaseView {
     #[must_use]
     pub fn token(&self) -> FencingToken {
         self.held.token
+    }
+
+    /// Until when the lease may be believed unless it is renewed, on the platform's clock;
+    /// nothing once it is lost or given up. For those who plan or watch: it decides nothing.
+    #[must_use]
+    pub fn believed_until(&self) -> Option<Moment> {
+        self.held.believed_until()
     }
 
     /// Tests the lease as [`Lease::check`] does.

@@ -19,6 +19,7 @@ const SIBLINGS: &[(&str, &[&str])] = &[
     ("bidlock-python", &["bidlock"]),
     ("bidlock-bench", &["bidlock", "bidlock-redis", "bidlock-sqlite"]),
     ("bidlock-chaos", &["bidlock", "bidlock-core", "bidlock-redis", "bidlock-testkit"]),
+    ("bidlock-sim", &["bidlock", "bidlock-core", "bidlock-ledger", "bidlock-redis"]),
     ("xtask", &[]),
 ];
 

@@ -1,0 +1,35 @@
+//! I4: what is over stays over.
+
+use super::Invariant;
+use crate::facts::{Facts, Happened};
+
+pub(super) struct OverStaysOver;
+
+impl Invariant for OverStaysOver {
+    fn name(&self) -> &'static str {
+        "what is over stays over"
+    }
+
+    fn cites(&self) -> &'static str {
+        "I4"
+    }
+
+    fn on(&mut self, facts: &mut Facts, happened: &Happened) -> Result<(), String> {
+        if !matches!(happened, Happened::Step) {
+            return Ok(());
+        }
+        let mut ends = 0;
+        for watched in facts.leases.values_mut() {
+            let believes = watched.believes();
+            if watched.over && believes {
+                return Err(format!("{}: token {} came back", watched.key, watched.token));
+            }
+            ends += u64::from(!watched.over && !believes);
+            watched.over |= !believes;
+        }
+        for _ in 0..ends {
+            facts.coverage.count("checked: what is over stays over");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,33 @@
+//! I5, I8: nothing that its holder asks for shortens a grant.
+
+use super::Invariant;
+use crate::facts::{Facts, Happened};
+
+pub(super) struct RenewalExtends;
+
+impl Invariant for RenewalExtends {
+    fn name(&self) -> &'static str {
+        "a renewal only extends"
+    }
+
+    fn cites(&self) -> &'static str {
+        "I5 I8"
+    }
+
+    fn on(&mut self, facts: &mut Facts, happened: &Happened) -> Result<(), String> {
+        let Happened::Changed(change) = happened else { return Ok(()) };
+        let (Some(before), Some(after)) = (change.held_before(), &change.after.lock) else {
+            return Ok(());
+        };
+        if before.lease != after.lease || before.token != after.token {
+            return Ok(());
+        }
+        facts.coverage.count("checked: a renewal only extends");
+        // A rest of less than a millisecond is cut off where an end is written anew.
+        let shorter = after.ends.zip(before.ends).is_some_and(|(after, before)| after < before);
+        if shorter {
+            return Err(format!("{}: token {} ends sooner", change.key, after.token));
+        }
+        Ok(())
+    }
+}
