@@ -1,6 +1,7 @@
 //! The project's own tasks: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask tools`,
 //! `cargo xtask soak [NAME]`, `cargo xtask bench [--quick] [NAME …]`,
-//! `cargo xtask chaos [--seed N] [--minutes M] [--scenario NAME] [--json]`.
+//! `cargo xtask chaos [--seed N] [--minutes M] [--scenario NAME] [--json]`,
+//! `cargo xtask sim --seeds N [--from S] [--mutant NAME] [--json]`.
 
 mod bench;
 mod chaos;
@@ -9,6 +10,7 @@ mod examples;
 mod metadata;
 mod python;
 mod run;
+mod sim;
 mod smoke;
 mod soak;
 mod stages;
@@ -28,7 +30,9 @@ usage: cargo xtask TASK
   python       the Python package alone, as in `test`
   soak [NAME]  the tests that run scaled down in `test`, at full size; `chaos`: an hour of it
   bench […]    what docs/performance.md shows; --quick, or the names of some
-  chaos […]    a fleet of bidders under faults; --seed N, --minutes M, --scenario NAME, --json";
+  chaos […]    a fleet of bidders under faults; --seed N, --minutes M, --scenario NAME, --json
+  sim […]      the code in a simulated world; --seeds N, --from S, --mutant NAME,
+               --list-mutants, --json, --seed N --trace";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
         ["python"] => python::task(),
         ["bench", ref options @ ..] => bench::task(options),
         ["chaos", ref options @ ..] => chaos::task(options),
+        ["sim", ref options @ ..] => sim::task(options),
         ["soak"] => soak::task(None),
         ["soak", "chaos"] => chaos::long(),
         ["soak", name] => soak::task(Some(name)),

@@ -50,6 +50,19 @@ impl Default for Scripts {
 }
 
 impl Scripts {
+    /// The scripts by name, for tools that run them against a server.
+    pub fn texts(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        [
+            ("acquire", &self.acquire),
+            ("renew", &self.renew),
+            ("release", &self.release),
+            ("revoke", &self.revoke),
+            ("inspect", &self.inspect),
+        ]
+        .into_iter()
+        .map(|(name, script)| (name, script.text.as_ref()))
+    }
+
     /// The scripts with a fault put in wherever `sound` stands; `None` when it stands nowhere.
     /// For tests that have to notice it.
     #[must_use]

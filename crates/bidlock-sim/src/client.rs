@@ -7,8 +7,12 @@ use bidlock::{Error, Lease, Locker, Revocation, Wait};
 use bidlock_core::{FencingToken, Key, Liveness, Platform, Prefix, ProcessMark, Processes, Ttl};
 use bidlock_redis::{Config, Redis, Scripts};
 
+use crate::bidder;
 use crate::exec::{ProcessId, Queue, SimSpawn};
 use crate::facts::{Waiting, Watch};
+use crate::faulty::{self, Switches};
+use crate::ledger::Way;
+use crate::market::Market;
 use crate::net::{Host, Net, SimConnector};
 use crate::plan::WORK_END;
 use crate::rand::{Rand, SimRng};
@@ -30,6 +34,12 @@ pub(crate) struct Env {
     pub(crate) trace: Trace,
     pub(crate) processes: Arc<SimProcesses>,
     pub(crate) scripts: Scripts,
+    pub(crate) way: Way,
+    pub(crate) market: Market,
+    pub(crate) mutants: Switches,
+    /// Whether it asks for keys, and whether it bids.
+    pub(crate) locks: bool,
+    pub(crate) bids: bool,
 }
 
 /// The processes of one machine.
@@ -77,7 +87,7 @@ impl Env {
         }
     }
 
-    fn rand(&self, purpose: &str) -> Rand {
+    pub(crate) fn rand(&self, purpose: &str) -> Rand {
         Rand::new(self.seed, &format!("{purpose} {}", self.process))
     }
 
@@ -89,11 +99,15 @@ impl Env {
 /// A process from its start to its end.
 pub(crate) async fn process(env: Env) {
     let Some(locker) = connect(&env).await else { return };
-    for number in 0..2 {
+    for number in (0..2).filter(|_| env.locks) {
         let work = Worker { env: env.clone(), locker: locker.clone(), number };
         env.queue.spawn(env.process, Box::pin(work.run()));
     }
-    if env.host == 0 {
+    if env.bids {
+        let bids = bidder::bid_on_all(env.clone(), locker.clone());
+        env.queue.spawn(env.process, Box::pin(bids));
+    }
+    if env.host == 0 && env.locks {
         env.queue.spawn(env.process, Box::pin(revoke(env.clone(), locker)));
     }
 }
@@ -111,7 +125,7 @@ async fn connect(env: &Env) -> Option<Locker> {
         match connected {
             Ok(redis) => {
                 let builder = Locker::builder().platform(platform);
-                return builder.backend(Arc::new(redis)).ok();
+                return builder.backend(faulty::backend(Arc::new(redis), env)).ok();
             }
             Err(error) => {
                 note!(env.trace, &env.name, "cannot connect: {error}");
@@ -199,9 +213,11 @@ impl Worker {
     async fn hold(&self, lease: Lease, rand: &mut Rand) {
         let (env, trace) = (&self.env, &self.env.trace);
         let key = lease.key().clone();
-        let length = match rand.below(10) {
-            0 => rand.range(1_500_000, 4_000_000),
-            1..=4 => rand.range(5_000, 100_000),
+        let length = match rand.below(40) {
+            // Longer than what a loss of data is forgiven for.
+            39 => rand.range(6_000_000, 9_000_000),
+            0..=3 => rand.range(1_500_000, 4_000_000),
+            4..=18 => rand.range(5_000, 100_000),
             _ => rand.range(100_000, 1_000_000),
         };
         let until = env.time.now() + length;

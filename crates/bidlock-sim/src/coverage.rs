@@ -2,6 +2,69 @@
 
 use std::collections::BTreeMap;
 
+/// What a thousand seeds must have reached.
+pub(crate) const REQUIRED: &[&str] = &[
+    "checked: one bid",
+    "checked: states follow the machine",
+    "checked: one holder",
+    "checked: tokens rise",
+    "checked: longest first",
+    "checked: nobody forgotten",
+    "checked: fail closed",
+    "checked: the holder knows first",
+    "checked: every waiter is told",
+    "checked: the counter is never behind",
+    "checked: what is over stays over",
+    "checked: a renewal only extends",
+    "checked: a live grant is its lease's",
+    "checked: too late is nothing",
+    "checked: everything ends",
+    "checked: leaving leaves nothing",
+    "checked: revoked stays revoked",
+    "hand-over to a process that is dead, stopped or cut off",
+    "hand-over past waiters that are dead or do not hear",
+    "crossed cancel: a grant given back unconfirmed",
+    "grant-window expiry, and a queue without its silent client",
+    "server restart in the middle of a hand-over",
+    "old data in the middle of a hand-over",
+    "client ends in the middle of a hand-over",
+    "client stops in the middle of a hand-over",
+    "another fault in the middle of a hand-over",
+    "step: hand-over",
+    "step: confirmation of a window",
+    "step: a waiter left the queue",
+    "step: a request came too late",
+    "step: a lease marked as revoked",
+    "step: grant of a free key",
+    "step: renewal or repeat of a held lease",
+    "step: start",
+    "step: sent again",
+    "step: a bid after another one that came to nothing",
+    "fault: connections cut",
+    "fault: nothing reaches the server",
+    "fault: nothing reaches a client",
+    "fault: nothing passes",
+    "fault: connections refused",
+    "fault: process ended",
+    "fault: machine without power",
+    "fault: process stopped",
+    "fault: a client's wall clock stepped",
+    "fault: server stopped",
+    "fault: server restarted with its data",
+    "fault: server restarted without data",
+    "fault: server restarted with old data",
+    "fault: failover to a replica",
+    "fault: FLUSHALL",
+    "fault: SCRIPT FLUSH",
+    "fault: the server's clock stepped",
+    "fault: no memory",
+    "fault: read-only",
+    "fault: loading",
+    "fault: the ledger cannot be reached",
+    "fault: requests and answers of the ledger lost",
+    "fault: slow network",
+];
+
 /// Counts by name.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Coverage {
@@ -17,6 +80,10 @@ impl Coverage {
         for (what, count) in &other.counts {
             *self.counts.entry(what).or_default() += count;
         }
+    }
+
+    pub(crate) fn of(&self, what: &str) -> u64 {
+        self.counts.get(what).copied().unwrap_or(0)
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {

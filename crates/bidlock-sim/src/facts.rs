@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bidlock::{Lease, LeaseView};
 use bidlock_core::{Clock as _, Key};
+use bidlock_ledger::AttemptInfo;
 
 use crate::coverage::Coverage;
 use crate::exec::ProcessId;
@@ -46,6 +47,15 @@ pub(crate) struct KeyView {
     pub(crate) odd: Option<String>,
 }
 
+/// Which script ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Script {
+    Acquire,
+    Renew,
+    Release,
+    Other,
+}
+
 /// What a command changed, or left.
 #[derive(Debug, Clone)]
 pub(crate) struct Change {
@@ -54,6 +64,7 @@ pub(crate) struct Change {
     pub(crate) after: KeyView,
     /// What the request said of itself: its deadline, where it has one.
     pub(crate) deadline: Option<u64>,
+    pub(crate) script: Script,
     /// The lease that asked.
     pub(crate) lease: String,
     /// The server's clock, in microseconds.
@@ -112,6 +123,14 @@ pub(crate) struct Waiting {
     pub(crate) budget: Option<u64>,
 }
 
+/// A bid that was sent before another one for the same posting.
+#[derive(Debug, Clone)]
+pub(crate) struct Earlier {
+    pub(crate) attempt: String,
+    /// Whether the marketplace has it, or will.
+    pub(crate) stands: bool,
+}
+
 /// Something that happened since the last step.
 #[derive(Debug, Clone)]
 pub(crate) enum Happened {
@@ -121,6 +140,12 @@ pub(crate) enum Happened {
     Told(Waiting),
     /// The server ran a script.
     Changed(Box<Change>),
+    /// A bid has left its sender.
+    Sent { posting: String, attempt: String, earlier: Vec<Earlier> },
+    /// The ledger let an attempt begin, or begin again.
+    Begun { info: Box<AttemptInfo>, again: bool },
+    /// The ledger has changed an attempt.
+    Attempt(Box<AttemptInfo>),
     /// A step of a task, or a piece that arrived.
     Step,
     /// Some time has passed.
@@ -152,6 +177,12 @@ pub(crate) struct Facts {
     pub(crate) hears: BTreeMap<String, bool>,
     /// Since when the server answers everybody who can reach it.
     pub(crate) answers_since: Option<Micros>,
+    /// Processes that have ended.
+    pub(crate) dead: BTreeSet<ProcessId>,
+    /// When the last call for a key of a process ended.
+    pub(crate) last_told: BTreeMap<(ProcessId, String), Micros>,
+    /// Whose the channels at the server are.
+    pub(crate) owners: BTreeMap<String, ProcessId>,
     /// What a client has found wrong.
     pub(crate) wrong: Option<String>,
     /// What is left in the server at the end.
@@ -200,13 +231,19 @@ impl Watch {
     pub(crate) fn told(&self, number: u64) {
         let mut facts = self.facts();
         if let Some(waiting) = facts.waiting.remove(&number) {
+            let now = facts.now;
+            facts.last_told.insert((waiting.process, waiting.key.clone()), now);
             facts.happened.push(Happened::Told(waiting));
         }
     }
 
     /// A call was dropped: nobody waits for it.
     pub(crate) fn dropped(&self, number: u64) {
-        self.facts().waiting.remove(&number);
+        let mut facts = self.facts();
+        if let Some(waiting) = facts.waiting.remove(&number) {
+            let now = facts.now;
+            facts.last_told.insert((waiting.process, waiting.key), now);
+        }
     }
 
     /// A client was given a lease.
@@ -232,6 +269,35 @@ impl Watch {
         self.facts().leases.remove(&number);
     }
 
+    /// A bid has left its sender.
+    pub(crate) fn sent(&self, posting: &str, attempt: &str, earlier: Vec<Earlier>) {
+        let (posting, attempt) = (posting.to_owned(), attempt.to_owned());
+        self.facts().happened.push(Happened::Sent { posting, attempt, earlier });
+    }
+
+    /// The ledger let an attempt begin.
+    pub(crate) fn started(&self, info: &AttemptInfo) {
+        let info = Box::new(info.clone());
+        self.facts().happened.push(Happened::Begun { info, again: false });
+    }
+
+    /// The ledger let an attempt begin again.
+    pub(crate) fn resent(&self, info: &AttemptInfo) {
+        let info = Box::new(info.clone());
+        self.facts().happened.push(Happened::Begun { info, again: true });
+    }
+
+    /// The ledger has changed an attempt.
+    pub(crate) fn attempt(&self, info: &AttemptInfo) {
+        self.facts().happened.push(Happened::Attempt(Box::new(info.clone())));
+    }
+
+    /// Whether a process has ended, as whoever walks to its machine sees it.
+    pub(crate) fn has_ended(&self, mark: &str) -> bool {
+        let number = mark.split_once('/').and_then(|(_, number)| number.parse().ok());
+        number.is_some_and(|number| self.facts().dead.contains(&number))
+    }
+
     /// An operator frees a key at once.
     pub(crate) fn revokes(&self, key: &Key, token: u64) {
         let mut facts = self.facts();
@@ -252,5 +318,6 @@ impl Watch {
         let mut facts = self.facts();
         facts.leases.retain(|_, watched| watched.process != process);
         facts.waiting.retain(|_, waiting| waiting.process != process);
+        facts.dead.insert(process);
     }
 }

@@ -2,12 +2,16 @@
 //! judge.
 
 mod i10_everything_ends;
+mod i11_nothing_left;
+mod i12_revoked;
 mod i1_counter;
 mod i4_over_stays_over;
 mod i5_renewal_extends;
 mod i8_repeats;
 mod i9_too_late;
+mod l_states;
 mod liveness;
+mod p1_one_bid;
 mod p2_one_holder;
 mod p3_tokens_rise;
 mod p4_longest_first;
@@ -32,6 +36,8 @@ pub(crate) trait Invariant {
 /// All properties, for one run.
 pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
     vec![
+        Box::new(p1_one_bid::OneBid::default()),
+        Box::new(l_states::States::default()),
         Box::new(p2_one_holder::OneHolder),
         Box::new(p3_tokens_rise::TokensRise::default()),
         Box::new(p4_longest_first::LongestFirst),
@@ -45,6 +51,8 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(i8_repeats::Repeats),
         Box::new(i9_too_late::TooLate),
         Box::new(i10_everything_ends::EverythingEnds),
+        Box::new(i11_nothing_left::NothingLeft::default()),
+        Box::new(i12_revoked::Revoked),
     ]
 }
 

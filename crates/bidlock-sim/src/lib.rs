@@ -5,20 +5,26 @@
 //! What is simulated is what surrounds bidlock. `Locker`, `Lease` and the Redis backend are the
 //! code that users run, and the server executes the very scripts in the Lua that servers have.
 
+mod bidder;
 mod client;
 mod coverage;
 mod exec;
 mod facts;
+mod faulty;
 mod invariants;
+mod ledger;
 mod look;
+mod market;
+mod mutants;
 mod net;
 mod plan;
 mod rand;
 pub mod redis;
 mod report;
+mod shrink;
 mod time;
 mod trace;
 mod witness;
 mod world;
 
-pub use report::{Options, main};
+pub use report::{Failed, Options, all_mutants, list_mutants, main};

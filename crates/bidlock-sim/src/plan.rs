@@ -62,6 +62,10 @@ pub(crate) enum Fault {
     ReadOnly { length: u64 },
     /// The server reads its data.
     Loading { length: u64 },
+    /// The ledger cannot be reached.
+    LedgerDown { length: u64 },
+    /// Requests to the ledger, and its answers, get lost.
+    LedgerLoses { length: u64 },
     /// Everything takes long between a client and the server.
     Slow { client: usize, delay: u64, length: u64 },
 }
@@ -85,6 +89,10 @@ pub(crate) struct Plan {
     /// How long a byte takes, at least and at most.
     pub(crate) delays: Vec<(u64, u64)>,
     pub(crate) faults: Vec<(Micros, Fault)>,
+    /// Clients that do nothing: less to read.
+    pub(crate) idle: Vec<usize>,
+    pub(crate) locks: bool,
+    pub(crate) bids: bool,
 }
 
 impl Plan {
@@ -109,7 +117,19 @@ impl Plan {
         let kind = kinds[rand.index(kinds.len())];
         let resp3 = rand.chance(900);
         let faults = faults(&mut rand);
-        Self { seed, kind, resp3, server_ppm, client_ppm, client_wall, delays, faults }
+        Self {
+            seed,
+            kind,
+            resp3,
+            server_ppm,
+            client_ppm,
+            client_wall,
+            delays,
+            faults,
+            idle: Vec::new(),
+            locks: true,
+            bids: true,
+        }
     }
 }
 
@@ -161,7 +181,9 @@ fn of_network(rand: &mut Rand) -> Fault {
 fn of_clients(rand: &mut Rand) -> Fault {
     let (client, length) = (client(rand), length(rand));
     let after = rand.range(50_000, 2_000_000);
-    match rand.below(8) {
+    match rand.below(10) {
+        8 => Fault::LedgerDown { length },
+        9 => Fault::LedgerLoses { length },
         0 | 1 => Fault::Crash { client, steps: rand.below(30), after },
         2 => Fault::PowerLoss { client, after },
         3 | 4 => Fault::Pause { client, length },

@@ -122,12 +122,33 @@ pub(crate) struct HostClock {
     /// How many microseconds of a second it is too fast.
     ppm: i64,
     step: Arc<AtomicI64>,
+    /// What the clock that stands still in suspend has missed; nothing for a sound one.
+    missed: Arc<AtomicI64>,
+    /// Whether what shall never step is read from the wall clock.
+    wall: bool,
 }
 
 impl HostClock {
     pub(crate) fn new(time: &Time, boot_seconds: u64, ppm: i64, wall_off: i64) -> Self {
         let boot = i64::try_from(boot_seconds).unwrap_or(0) * 1_000_000_000;
-        Self { time: time.clone(), boot, ppm, step: Arc::new(AtomicI64::new(wall_off)) }
+        let (step, missed) = (Arc::new(AtomicI64::new(wall_off)), Arc::default());
+        Self { time: time.clone(), boot, ppm, step, missed, wall: false }
+    }
+
+    /// The same clocks, with what shall never step read from the wall clock.
+    pub(crate) fn read_from_wall(self) -> Self {
+        Self { wall: true, ..self }
+    }
+
+    /// Lets the clock of leases miss a suspend.
+    pub(crate) fn miss(&self, micros: u64) {
+        self.missed.fetch_add(signed(micros), Ordering::Relaxed);
+    }
+
+    /// How far the clock of leases is off, in nanoseconds.
+    fn off(&self) -> i64 {
+        let step = if self.wall { self.step.load(Ordering::Relaxed) } else { 0 };
+        (step - self.missed.load(Ordering::Relaxed)) * 1_000
     }
 
     /// Steps the wall clock.
@@ -148,7 +169,7 @@ impl HostClock {
     /// When the host's clock reaches a moment.
     pub(crate) fn world(&self, at: Moment) -> Micros {
         let nanos = i64::try_from(at.since_boot().as_nanos()).unwrap_or(i64::MAX / 2_000);
-        let passed = i128::from(nanos - self.boot).max(0) * 1_000;
+        let passed = i128::from(nanos - self.boot - self.off()).max(0) * 1_000;
         let rate = i128::from(1_000_000 + self.ppm);
         let micros = (passed + rate - 1) / rate;
         u64::try_from(micros).unwrap_or(u64::MAX)
@@ -161,7 +182,7 @@ fn signed(micros: u64) -> i64 {
 
 impl Clock for HostClock {
     fn now(&self) -> Moment {
-        let nanos = u64::try_from(self.boot + self.passed()).unwrap_or(0);
+        let nanos = u64::try_from(self.boot + self.passed() + self.off()).unwrap_or(0);
         Moment::from_boot(Duration::from_nanos(nanos))
     }
 

@@ -1,6 +1,6 @@
 //! Sees every command at the server, and tells what it changed.
 
-use crate::facts::{Change, Facts, Happened, KeyView};
+use crate::facts::{Change, Facts, Happened, KeyView, Lock, Script};
 use crate::look;
 use crate::redis::{Reply, Server, Watcher};
 use crate::trace::{Trace, note};
@@ -25,12 +25,16 @@ fn subject(words: &[Vec<u8>]) -> Option<(String, &[Vec<u8>])> {
     is_lock.then_some((key, words.get(3 + count..)?))
 }
 
-/// The deadline that a request to acquire or renew carries.
-fn deadline(words: &[Vec<u8>], argv: &[Vec<u8>]) -> Option<u64> {
-    let keys = words.get(2)?.as_slice();
-    let has_one = (keys == b"4" && argv.len() >= 4) || (keys == b"5" && argv.len() == 3);
-    let text = has_one.then(|| argv.get(2)).flatten()?;
-    std::str::from_utf8(text).ok()?.parse().ok()
+/// Which script it is, and the deadline that it carries.
+fn kind(words: &[Vec<u8>], argv: &[Vec<u8>]) -> (Script, Option<u64>) {
+    let script = match (words.get(2).map(Vec::as_slice), argv.len()) {
+        (Some(b"4"), 4..) => Script::Acquire,
+        (Some(b"5"), 3) => Script::Renew,
+        (Some(b"4"), 1) => Script::Release,
+        _ => return (Script::Other, None),
+    };
+    let text = if script == Script::Release { None } else { argv.get(2) };
+    (script, text.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()))
 }
 
 /// A command and its reply in one line.
@@ -80,10 +84,12 @@ impl Watcher for Witness<'_> {
         let Some((key, before)) = self.before.take() else { return };
         let after = look::key(server, &key);
         let argv = subject(words).map(|(_, argv)| argv).unwrap_or_default();
+        let (script, deadline) = kind(words, argv);
         let change = Change {
             before,
             after: after.clone(),
-            deadline: deadline(words, argv),
+            deadline,
+            script,
             lease: lease_of(argv),
             server: self.clock,
             counter: look::counter(&server.db()),
@@ -128,7 +134,7 @@ impl Witness<'_> {
                 coverage.count("hand-over past waiters that are dead or do not hear");
             }
         }
-        let is = |lock: Option<&crate::facts::Lock>, state| lock.is_some_and(|l| l.state == state);
+        let is = |lock: Option<&Lock>, state| lock.is_some_and(|l| l.state == state);
         let (held, after) = (change.held_before(), change.after.lock.as_ref());
         let same = held.zip(after).is_some_and(|(a, b)| a.lease == b.lease);
         if is(held, b'g') && same && !is(after, b'g') {

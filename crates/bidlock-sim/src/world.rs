@@ -1,21 +1,27 @@
 //! One run: the world from its beginning to its end, one event after the other.
 
 mod faults;
+mod watching;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use bidlock_core::{Endpoint, Platform};
 use bidlock_redis::Scripts;
 
+use crate::bidder;
 use crate::client::{self, Env, SimProcesses};
 use crate::coverage::Coverage;
-use crate::exec::{Executor, ProcessId};
+use crate::exec::{Executor, ProcessId, SimSpawn};
 use crate::facts::{Happened, Watch};
+use crate::faulty::Switches;
 use crate::invariants::{self, Invariant, Violation};
+use crate::ledger::{File, Trouble, WORLD, Way};
 use crate::look;
+use crate::market::Market;
 use crate::net::{Arrived, Net};
 use crate::plan::{CLIENTS, DONE, FAULTS_END, Plan};
-use crate::rand::Rand;
+use crate::rand::{Rand, SimRng};
 use crate::redis::{Db, Server};
 use crate::time::{HostClock, Micros, Time};
 use crate::trace::{Trace, note};
@@ -25,10 +31,6 @@ use crate::witness::Witness;
 const TICK: Micros = 50_000;
 /// After everything is done, places in queues and revocations end by themselves.
 const AFTERLIFE: Micros = 95_000_000;
-/// For so long a client has been undisturbed before it is called well.
-const WELL: Micros = 3_000_000;
-/// How much history of the server's data is kept, for replicas and snapshots.
-const HISTORY: usize = 40;
 
 /// What a run came to.
 #[derive(Debug, Clone)]
@@ -48,6 +50,7 @@ struct Slot {
     /// After so many steps of the process it ends.
     doomed: Option<(u64, u64)>,
     frozen_until: Micros,
+    frozen_at: Micros,
     reachable_since: Micros,
 }
 
@@ -72,6 +75,34 @@ pub(crate) struct World<'a> {
     invariants: Vec<Box<dyn Invariant>>,
     scripts: Scripts,
     answers_since: Micros,
+    mutants: Switches,
+    way: Way,
+    market: Market,
+    /// Gone with the world.
+    _file: File,
+}
+
+/// The machines of the clients.
+fn slots(plan: &Plan, net: &Net, time: &Time, mutants: Switches) -> Vec<Slot> {
+    let slot = |client: usize| {
+        net.set_delay(client, plan.delays[client]);
+        let boot = 3_600 + client as u64 * 1_000;
+        let (ppm, wall) = (plan.client_ppm[client], plan.client_wall[client]);
+        let clock = HostClock::new(time, boot, ppm, wall);
+        let clock = if mutants.wall { clock.read_from_wall() } else { clock };
+        Slot { env: None, clock, doomed: None, frozen_until: 0, frozen_at: 0, reachable_since: 0 }
+    };
+    (0..CLIENTS).map(slot).collect()
+}
+
+/// What the operators' desk has for a machine.
+fn desk_platform(seed: u64, time: &Time, exec: &Executor) -> Platform {
+    Platform {
+        clock: Arc::new(HostClock::new(time, 0, 0, 0)),
+        rng: Arc::new(SimRng::new(Rand::new(seed, "desk's platform"))),
+        spawn: Arc::new(SimSpawn { process: WORLD, queue: exec.queue.clone() }),
+        processes: Arc::new(SimProcesses { host: "desk".to_owned(), pid: WORLD }),
+    }
 }
 
 /// What is due at a moment.
@@ -86,31 +117,44 @@ enum Due {
 }
 
 impl<'a> World<'a> {
-    pub(crate) fn new(plan: Plan, server: &'a mut Server, scripts: Scripts, keeps: bool) -> Self {
+    /// Makes the world of a plan; what is not sound in it says `mutants`.
+    pub(crate) fn new(
+        plan: Plan,
+        server: &'a mut Server,
+        scripts: Scripts,
+        mutants: Switches,
+        keeps: bool,
+    ) -> std::io::Result<Self> {
         let time = Time::default();
         let seed = plan.seed;
         server.reset(plan.kind);
         server.resp3 = plan.resp3;
         let net = Net::new(seed, &time);
+        let exec = Executor::new(seed);
+        let watch = Watch::default();
         let clock = HostClock::new(&time, 1_000, plan.server_ppm, 0);
-        let mut slots = Vec::new();
-        for client in 0..CLIENTS {
-            net.set_delay(client, plan.delays[client]);
-            let boot = 3_600 + client as u64 * 1_000;
-            let (ppm, wall) = (plan.client_ppm[client], plan.client_wall[client]);
-            let clock = HostClock::new(&time, boot, ppm, wall);
-            let (env, doomed, frozen_until, reachable_since) = (None, None, 0, 0);
-            slots.push(Slot { env, clock, doomed, frozen_until, reachable_since });
-        }
+        let platform = desk_platform(seed, &time, &exec);
+        let file = File::new(&format!("{:?}", std::thread::current().id()), &platform)?;
+        let way = Way {
+            store: Arc::clone(&file.store),
+            time: time.clone(),
+            queue: exec.queue.clone(),
+            rand: Arc::new(Mutex::new(Rand::new(seed, "ledger"))),
+            trouble: Arc::new(Mutex::new(Trouble::default())),
+            watch: watch.clone(),
+            faults: mutants.ledger,
+            endpoint: Endpoint::new("ledger"),
+        };
         let mut world = Self {
             server,
-            exec: Executor::new(seed),
             trace: Trace::new(&time, keeps),
-            watch: Watch::default(),
+            market: Market::new(seed, &time, &exec.queue, &watch),
+            slots: slots(&plan, &net, &time, mutants),
+            exec,
+            watch,
             net,
             clock,
-            slots,
-            next_process: 1,
+            next_process: WORLD + 1,
             agenda: BTreeMap::new(),
             numbers: 0,
             history: VecDeque::new(),
@@ -120,16 +164,26 @@ impl<'a> World<'a> {
             answers_since: 0,
             time,
             plan,
+            mutants,
+            way,
+            _file: file,
         };
-        world.at(TICK, Due::Tick);
-        for (n, (at, _)) in world.plan.faults.clone().into_iter().enumerate() {
-            world.at(at, Due::Fault(n));
+        world.begin(platform);
+        Ok(world)
+    }
+
+    fn begin(&mut self, platform: Platform) {
+        self.at(TICK, Due::Tick);
+        for (n, (at, _)) in self.plan.faults.clone().into_iter().enumerate() {
+            self.at(at, Due::Fault(n));
         }
         for client in 0..CLIENTS {
-            let at = world.rand.below(200_000);
-            world.at(at, Due::Start(client));
+            let at = self.rand.below(200_000);
+            self.at(at, Due::Start(client));
         }
-        world
+        let clock = HostClock::new(&self.time, 0, 0, 0);
+        let env = self.env(CLIENTS, WORLD, "desk".to_owned(), clock);
+        self.exec.queue.spawn(WORLD, Box::pin(bidder::desk(env, platform)));
     }
 
     fn at(&mut self, at: Micros, due: Due) {
@@ -287,41 +341,6 @@ impl<'a> World<'a> {
         }
     }
 
-    fn tick(&mut self) {
-        let now = self.time.now();
-        self.at(now + TICK, Due::Tick);
-        self.trace.step(b'k', 0);
-        self.server.at(self.clock.micros());
-        if self.history.len() == HISTORY {
-            self.history.pop_front();
-        }
-        self.history.push_back((now, self.server.db().clone()));
-        let mut facts = self.watch.facts();
-        facts.well.clear();
-        let mut hears = BTreeMap::new();
-        for slot in &mut self.slots {
-            let Some(env) = &slot.env else { continue };
-            let reached = self.net.reaches(env.host) && slot.frozen_until <= now;
-            if !reached {
-                slot.reachable_since = now;
-            }
-            hears.insert(env.process, reached);
-            if slot.reachable_since + WELL < now {
-                facts.well.insert(env.process);
-            }
-        }
-        facts.hears.clear();
-        for (channel, listeners) in self.server.channels() {
-            let client = String::from_utf8_lossy(&channel);
-            let client = client.strip_prefix("bid_lock:#client:").unwrap_or_default();
-            let mut processes = listeners.iter().filter_map(|id| self.net.process(*id));
-            let somebody = processes.any(|process| hears.get(&process) == Some(&true));
-            facts.hears.insert(client.to_owned(), somebody);
-        }
-        facts.answers_since = Some(self.answers_since).filter(|since| *since < now);
-        facts.happened.push(Happened::Tick);
-    }
-
     /// Starts a client's process.
     fn start(&mut self, client: usize) {
         if self.slots[client].env.is_some() {
@@ -329,24 +348,34 @@ impl<'a> World<'a> {
         }
         let process = self.next_process;
         self.next_process += 1;
-        let host = format!("host-{client}");
-        let env = Env {
+        let clock = self.slots[client].clock.clone();
+        let env = self.env(client, process, format!("client {client}"), clock);
+        note!(self.trace, &env.name, "starts as process {process}");
+        self.slots[client].reachable_since = self.time.now();
+        self.exec.queue.spawn(process, Box::pin(client::process(env.clone())));
+        self.slots[client].env = Some(env);
+    }
+
+    /// What a process has for its surroundings.
+    fn env(&self, host: usize, process: ProcessId, name: String, clock: HostClock) -> Env {
+        Env {
             seed: self.plan.seed,
-            host: client,
+            host,
             process,
-            name: format!("client {client}"),
-            clock: self.slots[client].clock.clone(),
+            name,
+            clock,
             time: self.time.clone(),
             net: self.net.clone(),
             queue: self.exec.queue.clone(),
             watch: self.watch.clone(),
             trace: self.trace.clone(),
-            processes: Arc::new(SimProcesses { host, pid: process }),
+            processes: Arc::new(SimProcesses { host: format!("host-{host}"), pid: process }),
             scripts: self.scripts.clone(),
-        };
-        note!(self.trace, &env.name, "starts as process {process}");
-        self.slots[client].reachable_since = self.time.now();
-        self.exec.queue.spawn(process, Box::pin(client::process(env.clone())));
-        self.slots[client].env = Some(env);
+            way: self.way.clone(),
+            market: self.market.clone(),
+            mutants: self.mutants,
+            locks: self.plan.locks && !self.plan.idle.contains(&host),
+            bids: self.plan.bids && !self.plan.idle.contains(&host),
+        }
     }
 }

@@ -18,6 +18,10 @@ impl Invariant for Counter {
         let Happened::Changed(change) = happened else { return Ok(()) };
         let Some(granted) = change.granted() else { return Ok(()) };
         facts.coverage.count("checked: the counter is never behind");
+        if granted.token < change.server {
+            let (key, token) = (&change.key, granted.token);
+            return Err(format!("{key}: token {token} is below the clock, {}", change.server));
+        }
         match change.counter {
             Some(counter) if counter >= granted.token => Ok(()),
             counter => Err(format!("{}: token {}, counter {counter:?}", change.key, granted.token)),

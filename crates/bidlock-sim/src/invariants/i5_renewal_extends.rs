@@ -1,7 +1,7 @@
 //! I5, I8: nothing that its holder asks for shortens a grant.
 
 use super::Invariant;
-use crate::facts::{Facts, Happened};
+use crate::facts::{Facts, Happened, Script};
 
 pub(super) struct RenewalExtends;
 
@@ -16,6 +16,9 @@ impl Invariant for RenewalExtends {
 
     fn on(&mut self, facts: &mut Facts, happened: &Happened) -> Result<(), String> {
         let Happened::Changed(change) = happened else { return Ok(()) };
+        if let Some(lock) = change.granted().filter(|_| change.script == Script::Renew) {
+            return Err(format!("{}: a renewal made token {}", change.key, lock.token));
+        }
         let (Some(before), Some(after)) = (change.held_before(), &change.after.lock) else {
             return Ok(());
         };

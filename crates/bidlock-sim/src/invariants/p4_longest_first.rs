@@ -23,6 +23,16 @@ impl Invariant for LongestFirst {
         }
         facts.coverage.count("checked: longest first");
         let silent = change.before.window.as_ref();
+        if let Some(waiter) = queue.iter().find(|waiter| waiter.lease == granted.lease) {
+            let dead = waiter.deadline < change.server || waiter.alive < change.server;
+            let unheard =
+                !waiter.heard || (change.held_before().is_none() && silent == Some(&waiter.client));
+            if change.handed_over().is_some() && (dead || unheard) {
+                let (key, lease) = (&change.key, &waiter.lease);
+                let why = if dead { "no longer waits" } else { "does not hear" };
+                return Err(format!("{key}: handed over to {lease}, which {why}"));
+            }
+        }
         for waiter in queue.iter().take_while(|waiter| waiter.lease != granted.lease) {
             // A clock that moves in a script may read a little later than the first look.
             let lives = waiter.deadline > change.server + 100

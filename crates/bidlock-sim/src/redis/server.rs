@@ -164,6 +164,11 @@ impl Server {
         }
     }
 
+    /// Takes the messages that commands have published, and to whom.
+    pub fn messages(&mut self) -> Vec<(Connection, Reply)> {
+        std::mem::take(&mut self.engine.borrow_mut().messages)
+    }
+
     /// What is to be sent to a client.
     pub(crate) fn take(&mut self, connection: Connection) -> Vec<u8> {
         self.clients.get_mut(&connection).map(|c| std::mem::take(&mut c.out)).unwrap_or_default()

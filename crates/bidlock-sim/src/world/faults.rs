@@ -58,12 +58,18 @@ impl World<'_> {
             Fault::Memory { length } => self.refuse(Refusing::Memory, length),
             Fault::ReadOnly { length } => self.refuse(Refusing::Writes, length),
             Fault::Loading { length } => self.refuse(Refusing::Everything, length),
+            Fault::LedgerDown { length } => self.trouble().down = now + length,
+            Fault::LedgerLoses { length } => self.trouble().loses = now + length,
             Fault::Slow { client, delay, length } => {
                 self.net.set_delay(client, (delay / 2, delay));
                 self.slots[client].reachable_since = now + length;
                 self.at(now + length, Due::Delay(client, self.plan.delays[client]));
             }
         }
+    }
+
+    fn trouble(&self) -> std::sync::MutexGuard<'_, crate::ledger::Trouble> {
+        self.way.trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn cover(&mut self, fault: Fault) {
@@ -159,6 +165,9 @@ impl World<'_> {
         let until = self.time.now() + length;
         let slot = &mut self.slots[client];
         let Some(env) = &slot.env else { return };
+        if slot.frozen_until < self.time.now() {
+            slot.frozen_at = self.time.now();
+        }
         slot.frozen_until = slot.frozen_until.max(until);
         self.exec.freeze(env.process, true);
         self.watch.facts().frozen.insert(env.process, slot.frozen_until + 100_000);
@@ -169,6 +178,9 @@ impl World<'_> {
         let slot = &self.slots[client];
         if let Some(env) = slot.env.as_ref().filter(|_| slot.frozen_until <= self.time.now()) {
             self.exec.freeze(env.process, false);
+            if self.mutants.sleeps {
+                slot.clock.miss(self.time.now() - slot.frozen_at);
+            }
             note!(self.trace, &env.name, "goes on");
         }
     }
@@ -223,6 +235,8 @@ fn kind_of(fault: Fault) -> &'static str {
         Fault::Memory { .. } => "fault: no memory",
         Fault::ReadOnly { .. } => "fault: read-only",
         Fault::Loading { .. } => "fault: loading",
+        Fault::LedgerDown { .. } => "fault: the ledger cannot be reached",
+        Fault::LedgerLoses { .. } => "fault: requests and answers of the ledger lost",
         Fault::Slow { .. } => "fault: slow network",
     }
 }
