@@ -16,6 +16,9 @@ const DUPLICATES_ALLOWED: &[(&str, &str)] = &[
     ("getrandom", "ring, for TLS, is not yet where all others are"),
     ("base64", "postgres-protocol is one release behind pem, which only tests use"),
     ("fallible-iterator", "postgres-protocol is one release behind rusqlite"),
+    ("hashbrown", "stateright, for the models, is not"),
+    ("rand", "stateright, for the models, is not"),
+    ("rand_core", "stateright, for the models, is not"),
 ];
 
 /// Refuses two versions of one crate, and a lock file that does not fit the manifests.

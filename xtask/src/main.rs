@@ -1,13 +1,15 @@
 //! The project's own tasks: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask tools`,
 //! `cargo xtask soak [NAME]`, `cargo xtask bench [--quick] [NAME …]`,
 //! `cargo xtask chaos [--seed N] [--minutes M] [--scenario NAME] [--json]`,
-//! `cargo xtask sim --seeds N [--from S] [--mutant NAME] [--json]`.
+//! `cargo xtask sim --seeds N [--from S] [--mutant NAME] [--json]`,
+//! `cargo xtask model [--json | --mutants]`.
 
 mod bench;
 mod chaos;
 mod checks;
 mod examples;
 mod metadata;
+mod model;
 mod python;
 mod run;
 mod sim;
@@ -29,6 +31,7 @@ usage: cargo xtask TASK
   tools        installs what the tests need and the machine lacks
   python       the Python package alone, as in `test`
   soak [NAME]  the tests that run scaled down in `test`, at full size; `chaos`: an hour of it
+  model […]    the protocols as state spaces; --json, or --mutants
   bench […]    what docs/performance.md shows; --quick, or the names of some
   chaos […]    a fleet of bidders under faults; --seed N, --minutes M, --scenario NAME, --json
   sim […]      the code in a simulated world; --seeds N, --from S, --mutant NAME,
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::task(),
         ["tools"] => tools::task(),
         ["python"] => python::task(),
+        ["model", ref options @ ..] => model::task(options),
         ["bench", ref options @ ..] => bench::task(options),
         ["chaos", ref options @ ..] => chaos::task(options),
         ["sim", ref options @ ..] => sim::task(options),

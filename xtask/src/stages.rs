@@ -5,7 +5,9 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::run::{Project, Stopwatch, must};
-use crate::{chaos, checks, examples, python, say, sim, smoke, tests_stage, tidy, tools};
+use crate::{
+    chaos, checks, examples, model, python, say, sim, smoke, tests_stage, tidy, tools,
+};
 
 /// How many checks of a stage went well, and how many did not.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +53,7 @@ const STAGES: &[Stage] = &[
     ("docs", docs),
     ("tests", tests_stage::stage),
     ("sim", sim::stage),
+    ("model", model::stage),
     ("examples", examples::stage),
     ("python", python::stage),
     ("first command", smoke::stage),

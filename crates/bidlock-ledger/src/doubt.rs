@@ -9,22 +9,27 @@ use crate::types::AttemptInfo;
 
 /// What is known of a posting inside the transaction that is to end a doubt.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Case<'a> {
+pub struct Case<'a> {
     /// The open attempt, with its state as stored.
-    pub(crate) open: &'a AttemptInfo,
+    pub open: &'a AttemptInfo,
     /// Whether the posting has had no other one.
-    pub(crate) only: bool,
+    pub only: bool,
+    /// Whether it was ever sent again. The process that it names is then not the only one that may
+    /// send: the one before may still stand before its first byte (L11).
+    pub resent: bool,
     /// What was seen of a sender before the transaction.
-    pub(crate) seen: Option<SeenSender>,
+    pub seen: Option<SeenSender>,
     /// The caller's wall clock.
-    pub(crate) now: WallTime,
+    pub now: WallTime,
 }
 
 /// What stands against it, and until when where time alone does.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Hindered {
-    pub(crate) why: Obstacle,
-    pub(crate) until: Option<WallTime>,
+pub struct Hindered {
+    /// What.
+    pub why: Obstacle,
+    /// From when on it does not, where only time stands against it.
+    pub until: Option<WallTime>,
 }
 
 impl From<Obstacle> for Hindered {
@@ -35,7 +40,10 @@ impl From<Obstacle> for Hindered {
 
 impl Case<'_> {
     /// Whether the doubt may be ended like this.
-    pub(crate) fn may_resolve(&self, request: &ResolveRequest) -> Result<(), Hindered> {
+    ///
+    /// # Errors
+    /// What stands against it.
+    pub fn may_resolve(&self, request: &ResolveRequest) -> Result<(), Hindered> {
         let open = self.open.id;
         if request.attempt.is_some_and(|named| named != open) {
             return Err(Obstacle::OtherAttempt { open }.into());
@@ -73,7 +81,8 @@ impl Case<'_> {
             return Err(Hindered { why, until: Some(until) });
         }
         let vouched = matches!(request.resolution, Resolution::NotSent { sender_is_gone: true });
-        if not_sent && may_send && liveness == Liveness::Unknown && !vouched {
+        let unseen = may_send && liveness == Liveness::Unknown || self.resent;
+        if not_sent && unseen && !vouched {
             return Err(Obstacle::SenderUnseen { sender: sender() }.into());
         }
         Ok(())

@@ -36,5 +36,12 @@ pub use store::Store;
 pub use types::{AttemptInfo, AuditEntry, HistoryEntry, Recorded, Reservation, Start, Verdict};
 pub use values::{AttemptId, Fingerprint, LedgerId, limits};
 
+/// What decides, for the model that checks it and for nobody else.
+#[doc(hidden)]
+pub mod rules {
+    pub use crate::doubt::{Case, Hindered};
+    pub use crate::state::{RecordStep, Standing, record_step};
+}
+
 /// What a call of the ledger returns.
 pub type Result<T> = std::result::Result<T, LedgerError>;

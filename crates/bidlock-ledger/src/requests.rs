@@ -80,8 +80,9 @@ pub struct ResendRequest {
 impl ResendRequest {
     /// Whether an attempt, with its state as stored, may be sent again at `now`. That the token
     /// is higher than any that it has seen is asked for besides (L11).
+    #[doc(hidden)]
     #[must_use]
-    pub(crate) fn suits(&self, info: &AttemptInfo, now: WallTime) -> bool {
+    pub fn suits(&self, info: &AttemptInfo, now: WallTime) -> bool {
         let in_doubt = matches!(info.state, State::Started | State::Unknown);
         in_doubt
             && info.payload == Some(self.payload)

@@ -259,7 +259,7 @@ impl Display for Event {
 
 /// What an outcome does to an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RecordStep {
+pub enum RecordStep {
     /// It moves the attempt on.
     Become(State),
     /// It leaves the attempt unknown, by this event: the submitter's own word that it has
@@ -275,21 +275,22 @@ pub(crate) enum RecordStep {
 
 /// What is known of an attempt when an outcome comes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Standing<'a> {
+pub struct Standing<'a> {
     /// Its state, as stored.
-    pub(crate) state: State,
+    pub state: State,
     /// The event that brought it there.
-    pub(crate) event: Event,
+    pub event: Event,
     /// Its marketplace's reference.
-    pub(crate) reference: Option<&'a str>,
+    pub reference: Option<&'a str>,
     /// The reason of its last step.
-    pub(crate) reason: Option<&'a str>,
+    pub reason: Option<&'a str>,
     /// Whether its history has [`Event::Resent`]; looked up where the state is unknown.
-    pub(crate) resent: bool,
+    pub resent: bool,
 }
 
 /// Decides what an outcome does, by the attempt alone (L8).
-pub(crate) fn record_step(standing: Standing<'_>, outcome: &Outcome) -> RecordStep {
+#[must_use]
+pub fn record_step(standing: Standing<'_>, outcome: &Outcome) -> RecordStep {
     let next = outcome.state();
     match standing.state {
         State::Reserved if next == State::Abandoned => RecordStep::Become(next),

@@ -252,7 +252,10 @@ impl Model {
                 (State::Started | State::Unknown, State::Placed) => true,
                 (State::Unknown, State::Refused) => due,
                 // No process of this test can be looked up.
-                (State::Unknown, _) => due && (only || named.is_some()) && (gone || open.stated),
+                (State::Unknown, _) => {
+                    let stopped = open.stated && !open.resent;
+                    due && (only || named.is_some()) && (gone || stopped)
+                }
                 _ => false,
             };
             may.then_some(next)

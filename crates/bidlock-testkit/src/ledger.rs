@@ -163,6 +163,7 @@ macro_rules! __every_ledger_rule {
             resending::of_racing_callers_one_sends_again: "L11",
             resending::what_was_sent_again_waits_for_its_new_sender: "L6 L11",
             resending::not_sent_of_one_sending_ends_no_doubt: "L4 L11",
+            resending::word_of_the_second_sender_is_none_of_the_first: "L6 L11",
             restoring::a_ledger_keeps_its_identity: "L12",
             restoring::an_acceptance_is_kept: "L7 L12",
             restoring::a_ledger_that_forgot_a_start_gives_nothing_out: "L12",

@@ -20,6 +20,8 @@ const SIBLINGS: &[(&str, &[&str])] = &[
     ("bidlock-bench", &["bidlock", "bidlock-redis", "bidlock-sqlite"]),
     ("bidlock-chaos", &["bidlock", "bidlock-core", "bidlock-redis", "bidlock-testkit"]),
     ("bidlock-sim", &["bidlock", "bidlock-core", "bidlock-ledger", "bidlock-redis"]),
+    ("bidlock-history", &["bidlock-core"]),
+    ("bidlock-model", &["bidlock-core", "bidlock-ledger"]),
     ("xtask", &[]),
 ];
 
@@ -34,6 +36,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("redis", &["bidlock-bench", "bidlock-chaos", "bidlock-testkit"]),
     ("rusqlite", &["bidlock-bench", "bidlock-chaos", "bidlock-sqlite", "bidlock-ledger"]),
     ("tokio-postgres", &["bidlock-bench", "bidlock-chaos", "bidlock-ledger", "bidlock-testkit"]),
+    ("stateright", &["bidlock-model"]),
     ("tracing-subscriber", &["bidlock-cli"]),
 ];
 

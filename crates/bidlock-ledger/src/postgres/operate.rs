@@ -162,7 +162,14 @@ pub(super) async fn resolve(
     let id = info.id.to_string();
     let names = [text(&info.marketplace), text(&info.posting_encoded), text(&id)];
     let only = !rows::value::<bool>(&act.transaction.query_typed_one(&others, &names).await?, 0)?;
-    let case = Case { open: &info, only, seen, now };
+    let sent_again = sqls.put(
+        "SELECT EXISTS (SELECT FROM {schema}.history
+             WHERE marketplace = $1 AND posting = $2 AND attempt = $3::uuid AND event = $4)",
+    );
+    let resent = Event::Resent.as_str();
+    let names = [text(&info.marketplace), text(&info.posting_encoded), text(&id), text(&resent)];
+    let resent = rows::value(&act.transaction.query_typed_one(&sent_again, &names).await?, 0)?;
+    let case = Case { open: &info, only, resent, seen, now };
     if let Err(Hindered { why, until }) = case.may_resolve(request) {
         return Err(act.not_allowed(info.state.read_at(now, info.send_by), why, until));
     }

@@ -6,6 +6,7 @@ use rusqlite::{Connection, params};
 use super::rows::{Stored, sql, sql_time};
 use super::step::{Done, Line, Step, advance, append, expect_one, found, found_open};
 use super::worker::Fail;
+use super::write::was_resent;
 use crate::doubt::{Case, Hindered};
 use crate::error::{LedgerError, Obstacle, Op, Subject};
 use crate::requests::{AuditAct, OperatorNote, Resolution, ResolveRequest, SeenSender};
@@ -32,7 +33,8 @@ pub(super) fn resolve(
     }
     let stored = found_open(db, key, op, endpoint)?;
     let info = &stored.info;
-    let case = Case { open: info, only: is_only(db, info)?, seen, now };
+    let (only, resent) = (is_only(db, info)?, was_resent(db, info)?);
+    let case = Case { open: info, only, resent, seen, now };
     if let Err(Hindered { why, until }) = case.may_resolve(request) {
         let state = info.state.read_at(now, info.send_by);
         let subject = Subject::Posting(key.clone());

@@ -202,7 +202,7 @@ pub(super) fn resend(
 }
 
 /// Whether an attempt was ever sent again (L11).
-fn was_resent(db: &Connection, info: &AttemptInfo) -> Done<bool> {
+pub(super) fn was_resent(db: &Connection, info: &AttemptInfo) -> Done<bool> {
     if info.state != State::Unknown {
         return Ok(false);
     }

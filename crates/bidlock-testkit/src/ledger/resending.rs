@@ -182,7 +182,26 @@ pub(super) async fn what_was_sent_again_waits_for_its_new_sender(scene: &Scene) 
     let until = not_allowed(scene.resolve(&a, nothing_sent(false)).await);
     assert_eq!(until, Some(request.send_by + LAG));
     scene.advance(SEND_WITHIN + LAG);
-    let resolved = sure(scene.resolve(&a, nothing_sent(false)).await);
+    // The second one was looked at, and is gone. Nothing was seen of the first.
+    let why = obstacle(scene.resolve(&a, nothing_sent(false)).await);
+    assert_eq!(why, Obstacle::SenderUnseen { sender: "host:6".to_owned() });
+    let resolved = sure(scene.resolve(&a, nothing_sent(true)).await);
+    assert_eq!((resolved.id, resolved.state), (id, State::Abandoned));
+}
+
+pub(super) async fn word_of_the_second_sender_is_none_of_the_first(scene: &Scene) {
+    // P1: the first one may stand between its last look at the clock and its first byte, however
+    // the second ended. Opening the posting would let a third bid beside it.
+    let a = key("a");
+    let id = scene.started(&a, 5).await;
+    scene.advance(SEND_WITHIN);
+    assert!(matches!(resent(scene, &id, &again(scene, 6)).await, Start::Yes(_)));
+    sure(scene.ledger.record(&id, &not_sent()).await);
+    scene.advance(SEND_WITHIN + LAG);
+    let why = obstacle(scene.resolve(&a, nothing_sent(false)).await);
+    assert!(matches!(why, Obstacle::SenderUnseen { .. }), "{why:?}");
+    assert_eq!(scene.state(&id).await, State::Unknown);
+    let resolved = sure(scene.resolve(&a, nothing_sent(true)).await);
     assert_eq!((resolved.id, resolved.state), (id, State::Abandoned));
 }
 

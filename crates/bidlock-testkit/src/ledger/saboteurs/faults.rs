@@ -80,7 +80,9 @@ faults! {
         "a_start_whose_process_is_gone_reads_as_unknown"
     ],
     /// Takes it for granted that a sender which cannot be seen has ended.
-    ForgetsUnseenSenders: ["an_unseen_sender_needs_a_word"],
+    ForgetsUnseenSenders: [
+        "an_unseen_sender_needs_a_word", "word_of_the_second_sender_is_none_of_the_first"
+    ],
     /// Ends the doubt about whatever attempt is open, whichever one was named.
     ResolvesWhateverIsOpen: ["the_same_word_twice_ends_one_doubt"],
     /// Fills in the attempt that the operator did not name.
