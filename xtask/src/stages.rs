@@ -5,9 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::run::{Project, Stopwatch, must};
-use crate::{
-    chaos, checks, examples, model, python, say, sim, smoke, tests_stage, tidy, tools,
-};
+use crate::{chaos, checks, examples, model, python, say, sim, smoke, tests_stage, tidy, tools};
 
 /// How many checks of a stage went well, and how many did not.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
