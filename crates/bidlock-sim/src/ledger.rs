@@ -3,6 +3,7 @@
 //! Each call is carried out at one moment, as one transaction, by SQLite on a file in memory. A
 //! request that is on its way is carried out even when its process has ended.
 
+mod archive;
 mod file;
 
 use std::fmt::{self, Debug};
