@@ -168,12 +168,11 @@ impl Search {
             if call.token().is_some_and(|token| token > lowest) {
                 continue; // Tokens rise: another grant was before it.
             }
-            for after in lock.after(call, self.queue[at]) {
-                if after != *lock {
-                    next.push((at, after));
-                } else if !call.is_optional() {
-                    looks = Some(at);
-                }
+            match lock.after(call, self.queue[at]) {
+                None => {}
+                Some(after) if after != *lock => next.push((at, after)),
+                Some(_) if call.is_optional() => {}
+                Some(_) => looks = Some(at),
             }
         }
         // What changes nothing can as well come now. Only what would be too late after it goes
@@ -198,9 +197,8 @@ impl Call {
 }
 
 impl Lock {
-    /// The lock after the call; none when it would not have said so, several when what it did is
-    /// not known.
-    fn after(&self, call: &Call, queue: Queue) -> Vec<Self> {
+    /// The lock after the call; none when it would not have said so.
+    fn after(&self, call: &Call, queue: Queue) -> Option<Self> {
         let lease = call.lease;
         let held = self.held;
         let own = held.filter(|held| held.lease == lease && call.invoked <= held.latest);
@@ -211,35 +209,35 @@ impl Lock {
                 let same = own.filter(|own| own.token.is_none_or(|known| known == token));
                 let new = may_be_free && token > self.last;
                 let repeats = same.is_some_and(|own| own.token.is_some() || token > self.last);
-                Vec::from_iter((repeats || new).then(|| self.granted(call, Some(token))))
+                (repeats || new).then(|| self.granted(call, Some(token)))
             }
             Did::MaybeAcquired { .. } => {
                 let own_token = own.and_then(|own| own.token);
                 let can = own.is_some() || may_be_free;
-                Vec::from_iter(can.then(|| self.granted(call, own_token)))
+                can.then(|| self.granted(call, own_token))
             }
             Did::Held { .. } => {
                 let by_other =
                     held.is_some_and(|held| held.lease != lease && call.invoked <= held.latest);
                 let passed_on = may_be_free && queue.others;
-                Vec::from_iter((by_other || passed_on).then(|| *self))
+                (by_other || passed_on).then_some(*self)
             }
             Did::Renewed { .. } | Did::MaybeRenewed { .. } => {
-                Vec::from_iter(own.map(|own| self.extended(own, call)))
+                own.map(|own| self.extended(own, call))
             }
             Did::Lost => {
                 let ended = held.is_none_or(|held| held.lease != lease) || may_be_free;
-                Vec::from_iter(ended.then(|| *self))
+                ended.then_some(*self)
             }
             Did::Released => {
                 let had = own.is_some() || queue.own;
-                Vec::from_iter(had.then(|| self.released(lease)))
+                had.then(|| self.released(lease))
             }
             Did::NotOurs => {
                 let none = held.is_none_or(|held| held.lease != lease) || may_be_free;
-                Vec::from_iter(none.then(|| *self))
+                none.then_some(*self)
             }
-            Did::MaybeReleased => vec![self.released(lease)],
+            Did::MaybeReleased => Some(self.released(lease)),
         }
     }
 

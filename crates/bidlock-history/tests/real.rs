@@ -36,8 +36,9 @@ async fn play(locker: Locker, key: Key, history: History, seed: u64) {
     let rng = SeededRng::new(seed);
     while history.count(&key) < CALLS {
         let chance = rng.next_u64() % 100;
-        let ttl = Ttl::new(Duration::from_millis(200)).unwrap();
-        let wait = if chance % 3 == 0 { Wait::No } else { Wait::For(Duration::from_millis(400)) };
+        let ttl = Ttl::new(Duration::from_millis(200)).expect("a sound TTL");
+        let wait =
+            if chance.is_multiple_of(3) { Wait::No } else { Wait::For(Duration::from_millis(400)) };
         let acquire = locker.acquire(&key).ttl(ttl).wait(wait);
         let lease = if chance < 8 {
             // Dropped on the way.
@@ -80,7 +81,10 @@ async fn judge(store: &str, backends: Vec<(Arc<dyn Backend>, Platform)>) {
         .into_iter()
         .map(|(backend, platform)| {
             let recorded = Recorded::new(backend, Arc::clone(&platform.clock), &history);
-            Locker::builder().platform(platform).backend(Arc::new(recorded)).unwrap()
+            Locker::builder()
+                .platform(platform)
+                .backend(Arc::new(recorded))
+                .expect("a thread starts")
         })
         .collect();
     let mut judged = 0;
@@ -88,7 +92,7 @@ async fn judge(store: &str, backends: Vec<(Arc<dyn Backend>, Platform)>) {
         let mut tasks = tokio::task::JoinSet::new();
         let keys = AT_ONCE.min(histories() - judged);
         for n in judged..judged + keys {
-            let key = Key::new("upwork", &format!("job_{n}")).unwrap();
+            let key = Key::new("upwork", &format!("job_{n}")).expect("a sound key");
             for task in 0..TASKS {
                 let locker = lockers[task % lockers.len()].clone();
                 let seed = (n * TASKS + task) as u64 + 1;
@@ -141,11 +145,11 @@ fn told(calls: &[Call]) -> String {
 fn run<T>(future: impl Future<Output = T>) -> T {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.unwrap().block_on(future)
+    runtime.expect("a runtime starts").block_on(future)
 }
 
 fn platform() -> Platform {
-    bidlock_platform::system().unwrap()
+    bidlock_platform::system().expect("a thread starts")
 }
 
 /// Cuts connections, and loses answers and messages, until it is told to end.
@@ -172,17 +176,19 @@ fn on_server(kind: ServerKind) {
         move || spoil(&proxy, &over)
     };
     run(async {
-        let config = Config::from_url(&url).unwrap();
+        let config = Config::from_url(&url).expect("a sound URL");
         let mut backends: Vec<(Arc<dyn Backend>, Platform)> = Vec::new();
         for _ in 0..PROCESSES {
             let platform = platform();
-            let redis = Redis::connect(&config, &Prefix::default(), &platform).await.unwrap();
+            let redis = Redis::connect(&config, &Prefix::default(), &platform)
+                .await
+                .expect("the server answers");
             backends.push((Arc::new(redis), platform));
         }
         let spoiler = std::thread::spawn(spoiler);
         judge(&kind.to_string(), backends).await;
         over.store(true, Ordering::SeqCst);
-        spoiler.join().unwrap();
+        spoiler.join().expect("no panic");
     });
 }
 
@@ -213,11 +219,12 @@ fn in_memory() {
 
 #[test]
 fn in_a_file() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder is made");
     run(async {
         let open = |_| {
             let platform = platform();
-            let file = Sqlite::open(&folder.path().join("locks.db"), &platform).unwrap();
+            let file =
+                Sqlite::open(&folder.path().join("locks.db"), &platform).expect("a file is made");
             (Arc::new(file) as Arc<dyn Backend>, platform)
         };
         judge("sqlite", (0..PROCESSES).map(open).collect()).await;

@@ -23,7 +23,11 @@ const LAST: Micros = 8_000_000;
 /// A bidder that was started again looks back so far.
 const LOOKS_BACK: Micros = 2_500_000;
 /// Until when operators work.
-const DESK_CLOSES: Micros = 15_000_000;
+const DESK_CLOSES: Micros = 20_000_000;
+/// When bidders look at all postings again.
+const AGAIN: Micros = 13_000_000;
+/// By how much the wall clocks of a sender and of an operator differ at most, and a little more.
+const CLOCKS_DIFFER: u64 = 1_500_000;
 
 /// When a posting appears.
 fn appears(seed: u64, posting: u64) -> Micros {
@@ -42,6 +46,7 @@ pub(crate) async fn bid_on_all(env: Env, locker: Locker) {
     let mut rand = env.rand("bids");
     let mut postings: Vec<(Micros, u64)> =
         (0..POSTINGS).map(|posting| (appears(env.seed, posting), posting)).collect();
+    postings.extend((0..POSTINGS).map(|posting| (AGAIN, posting)));
     postings.sort_unstable();
     for (at, posting) in postings {
         let draw = rand.next();
@@ -176,7 +181,7 @@ async fn settle(
         attempt: names,
         resolution,
         note: because("looked"),
-        visibility_lag: Duration::from_micros(VISIBLE + 100_000),
+        visibility_lag: Duration::from_micros(VISIBLE + CLOCKS_DIFFER),
     };
     match ledger.resolve(&key, &request).await {
         Ok(done) => note!(env.trace, "desk", "{key}: resolved, {}", done.event),

@@ -7,6 +7,9 @@ use crate::rand::Rand;
 use crate::redis::Kind;
 use crate::time::Micros;
 
+/// How far the wall clock of a client is off at most, in microseconds. An operator's visibility
+/// lag has to be longer than clocks differ: L6 counts it from the send-by of the sender's clock.
+pub(crate) const WALL_OFF: i64 = 1_200_000;
 /// How many clients there are.
 pub(crate) const CLIENTS: usize = 5;
 /// Until when faults begin.
@@ -38,7 +41,7 @@ pub(crate) enum Fault {
     PowerLoss { client: usize, after: u64 },
     /// A process, or its machine, stands still.
     Pause { client: usize, length: u64 },
-    /// The wall clock of a client is stepped.
+    /// The wall clock of a client is set to so many microseconds off.
     WallStep { client: usize, micros: i64 },
     /// The server stands still.
     ServerPause { length: u64 },
@@ -104,9 +107,7 @@ impl Plan {
         let mut ppm = || i64::try_from(rand.below(9_800)).unwrap_or(0) - 4_900;
         let server_ppm = ppm();
         let client_ppm = (0..CLIENTS).map(|_| ppm()).collect();
-        let client_wall = (0..CLIENTS)
-            .map(|_| i64::try_from(rand.below(2_000_000)).unwrap_or(0) - 1_000_000)
-            .collect();
+        let client_wall = (0..CLIENTS).map(|_| step(&mut rand) * WALL_OFF / 5_000_000).collect();
         let delays = (0..CLIENTS)
             .map(|_| match rand.below(10) {
                 0 => (20_000, 80_000),
@@ -187,7 +188,7 @@ fn of_clients(rand: &mut Rand) -> Fault {
         0 | 1 => Fault::Crash { client, steps: rand.below(30), after },
         2 => Fault::PowerLoss { client, after },
         3 | 4 => Fault::Pause { client, length },
-        5 => Fault::WallStep { client, micros: step(rand) },
+        5 => Fault::WallStep { client, micros: step(rand) * WALL_OFF / 5_000_000 },
         _ => of_network(rand),
     }
 }

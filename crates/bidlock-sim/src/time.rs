@@ -151,6 +151,11 @@ impl HostClock {
         (step - self.missed.load(Ordering::Relaxed)) * 1_000
     }
 
+    /// Sets the wall clock to so many microseconds off the world's.
+    pub(crate) fn set_off(&self, micros: i64) {
+        self.step.store(micros, Ordering::Relaxed);
+    }
+
     /// Steps the wall clock.
     pub(crate) fn step(&self, micros: i64) {
         self.step.fetch_add(micros, Ordering::Relaxed);

@@ -121,11 +121,7 @@ const MUTANTS: &[(Mutant, &str, Config)] = &[
         "L9 the payload is fixed at the start",
         Config { bidders: 2, keys: true, ..BASE },
     ),
-    (
-        Mutant::NotSentEndsTwoSendings,
-        STARTS,
-        Config { bidders: 3, keys: true, budget: ACTS, ..BASE },
-    ),
+    (Mutant::NotSentEndsTwoSendings, STARTS, Config { bidders: 2, tries: 2, keys: true, ..BASE }),
     (
         Mutant::SecondSenderSpeaksForFirst,
         STARTS,

@@ -115,9 +115,17 @@ fn word_of(value: &Value) -> Option<Vec<u8>> {
     match value {
         Value::String(text) => Some(text.as_bytes().to_vec()),
         Value::Integer(number) => Some(number.to_string().into_bytes()),
-        Value::Number(number) => Some(format!("{number}").into_bytes()),
+        Value::Number(number) => Some(digits(*number).into_bytes()),
         _ => None,
     }
+}
+
+/// A number with all its digits, or with an exponent where it is very large.
+fn digits(number: f64) -> String {
+    if number.abs() < 1e17 {
+        return format!("{number}");
+    }
+    format!("{number:e}").replace('e', "e+")
 }
 
 /// A reply as scripts see it.

@@ -33,7 +33,7 @@ impl World<'_> {
             }
             Fault::PowerLoss { client, after } => self.end(client, false, after),
             Fault::Pause { client, length } => self.pause(client, length),
-            Fault::WallStep { client, micros } => self.slots[client].clock.step(micros),
+            Fault::WallStep { client, micros } => self.slots[client].clock.set_off(micros),
             Fault::ServerPause { length } => {
                 self.net.server_frozen(now + length);
                 self.server_ill(length);
