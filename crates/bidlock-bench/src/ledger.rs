@@ -1,5 +1,8 @@
-//! The ledger on SQLite: whole bids (reserve, start, record) beside a hand-written loop of the
-//! same three durable commits.
+//! The ledger: whole bids (reserve, start, record) beside a hand-written loop of the same three
+//! durable commits, on SQLite here.
+
+mod postgres;
+mod server;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -8,7 +11,7 @@ use std::time::Duration;
 use anyhow::Result;
 use bidlock::ledger::{AttemptId, Ledger, Outcome, ReserveRequest, StartRequest};
 use bidlock::platform::system;
-use bidlock::{FencingToken, Key, Platform};
+use bidlock::{FencingToken, Key, Platform, ProcessMark};
 
 use crate::Context;
 use crate::lock::{open, per_second};
@@ -22,6 +25,8 @@ pub(crate) fn benches() -> Vec<Bench> {
     vec![
         bench("ledger/1-bidder", None, |_: &Context| pair(1)),
         bench("ledger/16-bidders", Some(0.8), |_| pair(16)),
+        bench("postgres/1-bidder", None, |_| postgres::pair(1)),
+        bench("postgres/16-bidders", Some(0.8), |_| postgres::pair(16)),
     ]
 }
 
@@ -75,16 +80,18 @@ async fn bids(
     length: Duration,
 ) -> Result<f64> {
     let done = Rc::new(Cell::new(0.0));
+    let process = platform.processes.current();
     let start = platform.clock.now();
     let mut running = Vec::new();
     for bidder in 0..bidders {
         let (ledger, platform, done) = (ledger.clone(), platform.clone(), Rc::clone(&done));
+        let process = process.clone();
         running.push(tokio::task::spawn_local(async move {
             let mut next = 0_u64;
             while platform.clock.now().since(start) < length {
                 next += 1;
                 let key = Key::new("upwork", &format!("job_{round}_{bidder}_{next}"))?;
-                bid(&ledger, &platform, &key).await?;
+                bid(&ledger, &platform, &process, &key).await?;
                 done.set(done.get() + 1.0);
             }
             Ok::<(), anyhow::Error>(())
@@ -96,10 +103,10 @@ async fn bids(
     Ok(done.get() / platform.clock.now().since(start).as_secs_f64())
 }
 
-async fn bid(ledger: &Ledger, platform: &Platform, key: &Key) -> Result<()> {
+async fn bid(ledger: &Ledger, platform: &Platform, process: &ProcessMark, key: &Key) -> Result<()> {
     let token = FencingToken::new(platform.clock.wall().as_micros());
     let attempt = AttemptId::random(&*platform.rng);
-    let process = platform.processes.current();
+    let process = process.clone();
     let holder = "host:1:01234567".to_owned();
     let reserve = ReserveRequest { attempt, token, holder, process, seen_at: None };
     ledger.reserve(key, &reserve).await?;

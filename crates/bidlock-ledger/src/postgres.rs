@@ -13,6 +13,7 @@ mod desk;
 mod doctor;
 mod fault;
 mod hot;
+mod lanes;
 mod operate;
 mod pool;
 mod read;
@@ -91,8 +92,9 @@ impl PostgresStore {
         // A file of TLS that does not fit keeps its kind, by which callers know it.
         let failed =
             |source| Fault::Unreachable(source).about(Op::Open, Subject::Ledger, &endpoint);
-        let desk = Desk::start(config.clone(), Arc::clone(&clock)).map_err(failed)?;
         let sqls = Arc::new(Statements::of(&config.schema));
+        let desk = Desk::start(config.clone(), Arc::clone(&sqls), Arc::clone(&clock));
+        let desk = desk.map_err(failed)?;
         let trusts_failover = config.trusts_failover;
         Ok(Self { endpoint, desk, sqls, trusts_failover, ledger: OnceLock::new(), clock })
     }
@@ -119,7 +121,7 @@ impl PostgresStore {
     }
 
     fn expected(&self) -> Expected {
-        let ledger = self.ledger.get().map(ToString::to_string).unwrap_or_default();
+        let ledger = self.ledger.get().map(ToString::to_string);
         Expected { ledger, trusts_failover: self.trusts_failover }
     }
 
@@ -163,23 +165,18 @@ impl Store for PostgresStore {
         request: &ReserveRequest,
         now: WallTime,
     ) -> Result<Reservation> {
-        let (sqls, asked, request) = (Arc::clone(&self.sqls), key.clone(), request.clone());
-        let expected = self.expected();
-        let work = async move |session: &mut Session| {
-            hot::reserve(session, &sqls, &asked, &request, now, &expected).await
-        };
-        let done = self.desk.call(Wanted::WhileAwaited, Manner::WRITE, work).await;
+        let ask = hot::reserve(&self.sqls, key, request, now, self.expected());
+        let request = request.clone();
+        let read = move |answer: Done<_>| hot::reserved(answer, &request, now);
+        let done = self.desk.ask(Wanted::WhileAwaited, ask, read).await;
         done.map_err(self.explain(Op::Reserve, about(key)))
     }
 
     async fn start(&self, id: &AttemptId, request: &StartRequest, now: WallTime) -> Result<Start> {
-        let (sqls, id, request) = (Arc::clone(&self.sqls), *id, *request);
-        let expected = self.expected();
-        let work = async move |session: &mut Session| {
-            hot::start(session, &sqls, &id, &request, now, &expected).await
-        };
-        let done = self.desk.call(Wanted::WhileAwaited, Manner::WRITE, work).await;
-        done.map_err(self.explain(Op::Start, Subject::Attempt(id)))
+        let ask = hot::start(&self.sqls, id, request, now, self.expected());
+        let read = move |answer: Done<_>| hot::started(answer, now);
+        let done = self.desk.ask(Wanted::WhileAwaited, ask, read).await;
+        done.map_err(self.explain(Op::Start, Subject::Attempt(*id)))
     }
 
     async fn resend(
@@ -188,21 +185,18 @@ impl Store for PostgresStore {
         request: &ResendRequest,
         now: WallTime,
     ) -> Result<Start> {
-        let (sqls, id, request) = (Arc::clone(&self.sqls), *id, request.clone());
-        let expected = self.expected();
-        let work = async move |session: &mut Session| {
-            hot::resend(session, &sqls, &id, &request, now, &expected).await
-        };
-        let done = self.desk.call(Wanted::WhileAwaited, Manner::WRITE, work).await;
-        done.map_err(self.explain(Op::Resend, Subject::Attempt(id)))
+        let ask = hot::resend(&self.sqls, id, request, now, self.expected());
+        let read = move |answer: Done<_>| hot::started(answer, now);
+        let done = self.desk.ask(Wanted::WhileAwaited, ask, read).await;
+        done.map_err(self.explain(Op::Resend, Subject::Attempt(*id)))
     }
 
     async fn record(&self, id: &AttemptId, outcome: &Outcome, now: WallTime) -> Result<Recorded> {
-        let (sqls, id, outcome) = (Arc::clone(&self.sqls), *id, outcome.clone());
-        let work = async move |session: &mut Session| {
-            hot::record(session, &sqls, &id, &outcome, now).await
-        };
-        self.write(work).await.map_err(self.explain(Op::Record, Subject::Attempt(id)))
+        let ask = hot::record(&self.sqls, id, outcome, now);
+        let named = *id;
+        let read = move |answer: Done<_>| hot::recorded(answer, named, now);
+        let done = self.desk.ask(Wanted::Always, ask, read).await;
+        done.map_err(self.explain(Op::Record, Subject::Attempt(*id)))
     }
 
     async fn resolve(

@@ -1,5 +1,6 @@
 //! The way from any executor to the thread that has the connections.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -14,8 +15,10 @@ use tokio::task::{JoinSet, LocalSet};
 
 use super::config::{PostgresConfig, SchemaName};
 use super::fault::{Done, Fault};
+use super::hot::{Answer, Ask};
 use super::pool::{Manner, Pool, Session};
 use super::schema::Known;
+use super::statements::Statements;
 use crate::values::{LedgerId, limits};
 
 /// Whether work is worth doing when its caller has gone.
@@ -42,13 +45,17 @@ impl std::fmt::Debug for Desk {
 
 impl Desk {
     /// Starts the thread. Contacts nothing.
-    pub(super) fn start(config: PostgresConfig, clock: Arc<dyn Clock>) -> io::Result<Self> {
+    pub(super) fn start(
+        config: PostgresConfig,
+        sqls: Arc<Statements>,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Self> {
         let (jobs, received) = mpsc::channel(limits::QUEUE_MAX);
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (ready, started) = std::sync::mpsc::channel();
         thread::Builder::new().name("bidlock-postgres".to_owned()).spawn(move || {
             // Its connections cannot change threads, so it is made here.
-            let pool = match Pool::new(config, clock) {
+            let pool = match Pool::new(config, sqls, clock) {
                 Ok(pool) => Rc::new(pool),
                 Err(error) => return drop(ready.send(Err(error))),
             };
@@ -78,7 +85,7 @@ impl Desk {
         work: impl AsyncFn(&mut Session) -> Done<T> + Send + 'static,
     ) -> Result<T, Fault> {
         let (sender, answer) = oneshot::channel();
-        let job: Job = Box::new(move |pool| {
+        let job: Job = Box::new(move |pool: Rc<Pool>| {
             Box::pin(async move {
                 let is_wanted = || wanted == Wanted::Always || !sender.is_closed();
                 let done = pool.run(manner, &work, is_wanted).await;
@@ -86,6 +93,37 @@ impl Desk {
                 drop(sender.send(done));
             })
         });
+        self.send(job)?;
+        answer.await.unwrap_or_else(|_| Err(gone(manner.writes)))
+    }
+
+    /// Has one of our functions called, with others or alone. Never blocks.
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        wanted: Wanted,
+        ask: Ask,
+        read: impl FnOnce(Done<Answer>) -> Done<T> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let (sender, answer) = oneshot::channel();
+        let job: Job = Box::new(move |pool: Rc<Pool>| {
+            Box::pin(async move {
+                let sender = Rc::new(RefCell::new(Some(sender)));
+                let caller = Rc::clone(&sender);
+                let is_awaited = move || caller.borrow().as_ref().is_some_and(|it| !it.is_closed());
+                let is_wanted = move || wanted == Wanted::Always || is_awaited();
+                let answered = pool.ask(ask, is_wanted).await;
+                let done = answered.and_then(|it| read(it).map_err(|fail| fail.sent(true)));
+                if let Some(sender) = sender.take() {
+                    // A caller that has gone wants no answer.
+                    drop(sender.send(done));
+                }
+            })
+        });
+        self.send(job)?;
+        answer.await.unwrap_or_else(|_| Err(gone(true)))
+    }
+
+    fn send(&self, job: Job) -> Result<(), Fault> {
         match self.jobs.try_send(job) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => {
@@ -94,7 +132,7 @@ impl Desk {
             }
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(gone(false)),
         }
-        answer.await.unwrap_or_else(|_| Err(gone(manner.writes)))
+        Ok(())
     }
 }
 

@@ -1,12 +1,15 @@
-//! What every bid does: one statement each, which is a transaction of its own.
+//! What every bid does: one statement each, which is a transaction of its own, or shares one.
+
+use std::rc::Rc;
 
 use bidlock_core::{InvalidValue, Key, Refusal, WallTime};
 use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Row};
 
 use super::fault::{Done, Fail};
 use super::pool::Session;
 use super::record::Record;
-use super::rows::{self, Param, Stored, int8, sql, sql_time, text};
+use super::rows::{self, Param, Stored, sql, sql_time};
 use super::statements::Statements;
 use crate::error::{LedgerError, Obstacle, Op, Subject};
 use crate::requests::{Outcome, ResendRequest, ReserveRequest, StartRequest};
@@ -18,31 +21,27 @@ use crate::values::{AttemptId, fit_line, limits};
 #[derive(Debug)]
 pub(super) struct Expected {
     /// The ledger's identity.
-    pub(super) ledger: String,
+    pub(super) ledger: Option<String>,
     /// Whether a promoted standby is known to have all that was acknowledged.
     pub(super) trusts_failover: bool,
 }
 
+impl Expected {
+    fn params(&self) -> [Param<'_>; 2] {
+        [rows::text(&self.ledger), (&self.trusts_failover, Type::BOOL)]
+    }
+}
+
 /// What one of our functions answered.
-struct Answer {
+pub(super) struct Answer {
     word: String,
     note: Option<String>,
     record: Record,
 }
 
 impl Answer {
-    /// Calls a function, in a transaction that says its isolation where the session's own is
-    /// another.
-    async fn of(session: &mut Session, statement: &str, values: &[Param<'_>]) -> Done<Self> {
-        let row = if session.must_isolate() {
-            let transaction = session.begin().await?;
-            let row = transaction.query_typed_one(statement, values).await?;
-            transaction.commit().await?;
-            row
-        } else {
-            session.client().query_typed_one(statement, values).await?
-        };
-        let record: Record = rows::value(&row, 0)?;
+    pub(super) fn read(row: &Row) -> Done<Self> {
+        let record: Record = rows::value(row, 0)?;
         Ok(Self { word: record.text(0)?, note: record.text_opt(1)?, record })
     }
 
@@ -60,38 +59,140 @@ impl Answer {
     }
 }
 
+/// How many elements a call has in a batch: the most that any function takes, and its name.
+const BATCH_WIDTH: usize = 10;
+
+/// A value of a call, until it is sent.
+#[derive(Debug)]
+enum Value {
+    Text(Option<String>),
+    Int(Option<i64>),
+}
+
+impl Value {
+    fn param(&self) -> Param<'_> {
+        match self {
+            Self::Text(value) => (value, Type::TEXT),
+            Self::Int(value) => (value, Type::INT8),
+        }
+    }
+
+    /// As one element of a batch.
+    fn text(&self) -> Option<String> {
+        match self {
+            Self::Text(value) => value.clone(),
+            Self::Int(value) => value.map(|number| number.to_string()),
+        }
+    }
+}
+
+fn text(value: impl Into<String>) -> Value {
+    Value::Text(Some(value.into()))
+}
+
+fn text_opt(value: Option<&str>) -> Value {
+    Value::Text(value.map(str::to_owned))
+}
+
+fn int(value: i64) -> Value {
+    Value::Int(Some(value))
+}
+
+/// A call of one of our functions: a transaction by itself, or with others in one.
+#[derive(Debug)]
+pub(super) struct Ask {
+    /// The function's name in a batch.
+    name: &'static str,
+    statement: String,
+    values: Vec<Value>,
+    /// Asked of the ledger before anything is given out; nothing of an outcome.
+    expected: Option<Expected>,
+}
+
+impl Ask {
+    async fn send(&self, client: &Client) -> Result<Row, tokio_postgres::Error> {
+        let mut values: Vec<Param<'_>> = self.values.iter().map(Value::param).collect();
+        if let Some(expected) = &self.expected {
+            values.extend(expected.params());
+        }
+        client.query_typed_one(&self.statement, &values).await
+    }
+
+    /// The elements that the call takes in a batch.
+    fn elements(&self) -> impl Iterator<Item = Option<String>> {
+        let own = std::iter::once(Some(self.name.to_owned()));
+        let values = self.values.iter().map(Value::text);
+        own.chain(values).chain(std::iter::repeat(None)).take(BATCH_WIDTH)
+    }
+
+    /// Makes several calls in one transaction; their answers come in the same order.
+    pub(super) async fn all(
+        asks: &[Rc<Self>],
+        session: &Session,
+        sqls: &Statements,
+    ) -> Done<Vec<Row>> {
+        let elements: Vec<Option<String>> = asks.iter().flat_map(|ask| ask.elements()).collect();
+        let none = Expected { ledger: None, trusts_failover: false };
+        // All of them were asked of one store.
+        let expected = asks.iter().find_map(|ask| ask.expected.as_ref()).unwrap_or(&none);
+        let [ledger, trusts] = expected.params();
+        let values = [(&elements as _, Type::TEXT_ARRAY), ledger, trusts];
+        let rows = session.client().query_typed(&sqls.batch, &values).await?;
+        if rows.len() == asks.len() {
+            return Ok(rows);
+        }
+        Err(rows::garbled(format!("{} answers to {} calls", rows.len(), asks.len())))
+    }
+
+    /// Calls alone, in a transaction that says its isolation where the session's own is another.
+    pub(super) async fn alone(&self, session: &mut Session) -> Done<Answer> {
+        if !session.must_isolate() {
+            return Answer::read(&self.send(session.client()).await?);
+        }
+        let transaction = session.begin().await?;
+        let row = self.send(transaction.client()).await?;
+        transaction.commit().await?;
+        Answer::read(&row)
+    }
+}
+
 /// Makes an attempt, or says what stands against it.
-pub(super) async fn reserve(
-    session: &mut Session,
+pub(super) fn reserve(
     sqls: &Statements,
     key: &Key,
     request: &ReserveRequest,
     now: WallTime,
-    expected: &Expected,
+    expected: Expected,
+) -> Ask {
+    let doubt = format!("a higher token met it before its send-by, with {}", request.holder);
+    Ask {
+        name: "reserve",
+        statement: sqls.reserve.clone(),
+        values: vec![
+            text(key.marketplace()),
+            text(key.posting_encoded()),
+            text(request.attempt.to_string()),
+            int(sql(request.token.get())),
+            text(&request.holder),
+            text(request.process.as_str()),
+            Value::Int(request.seen_at.map(sql_time)),
+            int(sql_time(now)),
+            Value::Text(fit_line(&doubt, limits::REASON_BYTES_MAX)),
+        ],
+        expected: Some(expected),
+    }
+}
+
+/// Reads the answer to [`reserve`].
+pub(super) fn reserved(
+    answer: Done<Answer>,
+    request: &ReserveRequest,
+    now: WallTime,
 ) -> Done<Reservation> {
-    let (marketplace, posting) = (key.marketplace(), key.posting_encoded());
-    let (id, token) = (request.attempt.to_string(), sql(request.token.get()));
-    let (holder, process) = (request.holder.as_str(), request.process.as_str());
-    let (seen_at, at) = (request.seen_at.map(sql_time), sql_time(now));
-    let doubt = format!("a higher token met it before its send-by, with {holder}");
-    let doubt = fit_line(&doubt, limits::REASON_BYTES_MAX);
-    let values = [
-        text(&marketplace),
-        text(&posting),
-        text(&id),
-        int8(&token),
-        text(&holder),
-        text(&process),
-        int8(&seen_at),
-        int8(&at),
-        text(&doubt),
-        text(&expected.ledger),
-        (&expected.trusts_failover, Type::BOOL),
-    ];
-    let answer = match Answer::of(session, &sqls.reserve, &values).await {
+    let answer = match answer {
         Ok(answer) => answer,
         Err(fail) if fail.violates("attempts_id") => {
-            let why = "used before; every attempt has an id of its own";
+            let (id, why) = (request.attempt, "used before; every attempt has an id of its own");
             return Err(Fail::Call(InvalidValue::new("attempt id", id, why).into()));
         }
         Err(fail) => return Err(fail),
@@ -112,59 +213,56 @@ pub(super) async fn reserve(
 }
 
 /// Lets the submission begin, once (L2).
-pub(super) async fn start(
-    session: &mut Session,
+pub(super) fn start(
     sqls: &Statements,
     id: &AttemptId,
     request: &StartRequest,
     now: WallTime,
-    expected: &Expected,
-) -> Done<Start> {
-    let (text_id, token) = (id.to_string(), sql(request.token.get()));
-    let (send_by, at) = (sql_time(request.send_by), sql_time(now));
-    let payload = request.payload.map(|print| print.to_string());
-    let values = [
-        text(&text_id),
-        int8(&token),
-        int8(&send_by),
-        text(&payload),
-        int8(&at),
-        text(&expected.ledger),
-        (&expected.trusts_failover, Type::BOOL),
-    ];
-    started(Answer::of(session, &sqls.start, &values).await?, now)
+    expected: Expected,
+) -> Ask {
+    Ask {
+        name: "start",
+        statement: sqls.start.clone(),
+        values: vec![
+            text(id.to_string()),
+            int(sql(request.token.get())),
+            int(sql_time(request.send_by)),
+            Value::Text(request.payload.map(|print| print.to_string())),
+            int(sql_time(now)),
+        ],
+        expected: Some(expected),
+    }
 }
 
 /// Lets an attempt in doubt be sent again under its own id (L11).
-pub(super) async fn resend(
-    session: &mut Session,
+pub(super) fn resend(
     sqls: &Statements,
     id: &AttemptId,
     request: &ResendRequest,
     now: WallTime,
-    expected: &Expected,
-) -> Done<Start> {
-    let (text_id, token) = (id.to_string(), sql(request.token.get()));
-    let (send_by, at) = (sql_time(request.send_by), sql_time(now));
-    let payload = request.payload.to_string();
+    expected: Expected,
+) -> Ask {
     let retention = i64::try_from(request.retention.as_micros()).unwrap_or(i64::MAX);
-    let (holder, process) = (request.holder.as_str(), request.process.as_str());
-    let values = [
-        text(&text_id),
-        int8(&token),
-        int8(&send_by),
-        text(&payload),
-        int8(&retention),
-        text(&holder),
-        text(&process),
-        int8(&at),
-        text(&expected.ledger),
-        (&expected.trusts_failover, Type::BOOL),
-    ];
-    started(Answer::of(session, &sqls.resend, &values).await?, now)
+    Ask {
+        name: "resend",
+        statement: sqls.resend.clone(),
+        values: vec![
+            text(id.to_string()),
+            int(sql(request.token.get())),
+            int(sql_time(request.send_by)),
+            text(request.payload.to_string()),
+            int(retention),
+            text(&request.holder),
+            text(request.process.as_str()),
+            int(sql_time(now)),
+        ],
+        expected: Some(expected),
+    }
 }
 
-fn started(answer: Answer, now: WallTime) -> Done<Start> {
+/// Reads the answer to [`start`] and to [`resend`].
+pub(super) fn started(answer: Done<Answer>, now: WallTime) -> Done<Start> {
+    let answer = answer?;
     match answer.word.as_str() {
         "yes" => Ok(Start::Yes(answer.stored()?.info)),
         "no" => Ok(Start::No(answer.stored()?.read_at(now))),
@@ -174,26 +272,32 @@ fn started(answer: Answer, now: WallTime) -> Done<Start> {
 }
 
 /// Keeps an outcome, by the attempt alone (L8).
-pub(super) async fn record(
-    session: &mut Session,
-    sqls: &Statements,
-    id: &AttemptId,
-    outcome: &Outcome,
-    now: WallTime,
-) -> Done<Recorded> {
-    let (text_id, event, at) = (id.to_string(), Event::of_outcome(outcome).as_str(), sql_time(now));
-    let (reference, reason) = (outcome.reference(), outcome.reason());
-    let next = outcome.state().as_str();
-    let values =
-        [text(&text_id), text(&event), text(&next), text(&reference), text(&reason), int8(&at)];
-    let answer = Answer::of(session, &sqls.record, &values).await?;
+pub(super) fn record(sqls: &Statements, id: &AttemptId, outcome: &Outcome, now: WallTime) -> Ask {
+    Ask {
+        name: "record",
+        statement: sqls.record.clone(),
+        values: vec![
+            text(id.to_string()),
+            text(Event::of_outcome(outcome).as_str()),
+            text(outcome.state().as_str()),
+            text_opt(outcome.reference()),
+            text_opt(outcome.reason()),
+            int(sql_time(now)),
+        ],
+        expected: None,
+    }
+}
+
+/// Reads the answer to [`record`].
+pub(super) fn recorded(answer: Done<Answer>, id: AttemptId, now: WallTime) -> Done<Recorded> {
+    let answer = answer?;
     match answer.word.as_str() {
         "written" => Ok(Recorded::Written(answer.stored()?.read_at(now))),
         "already" => Ok(Recorded::Already(answer.stored()?.read_at(now))),
         "late" => Ok(Recorded::Late(answer.stored()?.read_at(now))),
         "not_started" => Err(Fail::Call(LedgerError::NotAllowed {
             op: Op::Record,
-            subject: Subject::Attempt(*id),
+            subject: Subject::Attempt(id),
             state: answer.stored()?.info.state,
             why: Obstacle::NotStarted,
             until: None,

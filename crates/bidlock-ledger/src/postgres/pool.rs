@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bidlock_core::{Clock, Moment, Refusal};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::{CancelToken, Client, IsolationLevel};
 
 use super::config::{Place, PostgresConfig};
 use super::fault::{Done, Fail, Fault, Remedy};
+use super::lanes::Lanes;
 use super::schema::Known;
+use super::statements::Statements;
 use super::tls::Tls;
 
 /// How long a statement may take: a way that swallows bytes without a word costs so long, and a
@@ -81,14 +83,20 @@ pub(super) struct Pool {
     isolate: RefCell<bool>,
     /// What every new connection has to lead to, once that is known.
     ledger: RefCell<Option<Rc<Known>>>,
+    lanes: Lanes,
+    sqls: Arc<Statements>,
 }
 
 impl Pool {
-    pub(super) fn new(config: PostgresConfig, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
+    pub(super) fn new(
+        config: PostgresConfig,
+        sqls: Arc<Statements>,
+        clock: Arc<dyn Clock>,
+    ) -> std::io::Result<Self> {
         let tls = Tls::new(&config.tls)?;
         let room = Semaphore::new(config.pool);
         let (idle, isolate, ledger) = (RefCell::default(), RefCell::default(), RefCell::default());
-        Ok(Self { config, tls, clock, idle, room, isolate, ledger })
+        Ok(Self { config, tls, clock, idle, room, isolate, ledger, lanes: Lanes::default(), sqls })
     }
 
     /// From now on, new connections have to lead to this ledger.
@@ -103,11 +111,7 @@ impl Pool {
         work: &impl AsyncFn(&mut Session) -> Done<T>,
         is_wanted: impl Fn() -> bool,
     ) -> Result<T, Fault> {
-        let until = self.clock.now() + QUEUE_MAX;
-        let Some(permit) = self.before(until, self.room.acquire()).await else {
-            let why = format!("all {} connections are in use", self.config.pool);
-            return Err(Fault::Refused(Refusal::NotReady(why)));
-        };
+        let permit = self.room().await?;
         if !is_wanted() {
             return Err(Fault::lost("its caller has gone", false));
         }
@@ -115,6 +119,7 @@ impl Pool {
         let mut redials = u32::from(!manner.writes);
         let done = loop {
             let mut session = self.session().await?;
+            let isolated = session.isolate;
             let (fail, healthy) = match self.once(manner, work, &mut session).await {
                 Ok(Ok(done)) => {
                     self.idle.borrow_mut().push(session.client);
@@ -132,13 +137,46 @@ impl Pool {
             }
             match remedy {
                 Remedy::Again if again < AGAIN_MAX => again += 1,
-                Remedy::Isolate if !self.isolate.replace(true) => {}
+                // Another call may have found it out meanwhile; this one did not say it yet.
+                Remedy::Isolate if !isolated => *self.isolate.borrow_mut() = true,
                 Remedy::Redial if redials > 0 => redials -= 1,
                 _ => break Err(fail.sent(manner.writes)),
             }
         };
         drop(permit);
         done
+    }
+
+    /// Waits for leave to use a connection.
+    pub(super) async fn room(&self) -> Result<SemaphorePermit<'_>, Fault> {
+        if let Ok(permit) = self.room.try_acquire() {
+            return Ok(permit);
+        }
+        let until = self.clock.now() + QUEUE_MAX;
+        if let Some(Ok(permit)) = self.before(until, self.room.acquire()).await {
+            return Ok(permit);
+        }
+        let why = format!("all {} connections are in use", self.config.pool);
+        Err(Fault::Refused(Refusal::NotReady(why)))
+    }
+
+    /// Keeps a connection that is well for the next call.
+    pub(super) fn keep(&self, session: Session) {
+        if !session.client.is_closed() {
+            self.idle.borrow_mut().push(session.client);
+        }
+    }
+
+    pub(super) const fn lanes(&self) -> &Lanes {
+        &self.lanes
+    }
+
+    pub(super) fn statements(&self) -> &Statements {
+        &self.sqls
+    }
+
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.clock
     }
 
     /// Does the work once, and not longer than it may take.
@@ -159,7 +197,7 @@ impl Pool {
     }
 
     /// Asks the server to end a statement, beside everything else.
-    fn cancel(&self, token: CancelToken) {
+    pub(super) fn cancel(&self, token: CancelToken) {
         let (tls, clock) = (self.tls.clone(), Arc::clone(&self.clock));
         let end = clock.now() + CANCEL_MAX;
         drop(tokio::task::spawn_local(async move {
@@ -175,7 +213,7 @@ impl Pool {
     }
 
     /// A connection that is open, as far as can be seen from here.
-    async fn session(&self) -> Result<Session, Fault> {
+    pub(super) async fn session(&self) -> Result<Session, Fault> {
         let isolate = *self.isolate.borrow();
         loop {
             let Some(client) = self.idle.borrow_mut().pop() else { break };
@@ -240,7 +278,11 @@ impl Pool {
     }
 
     /// What a future gives before a moment; none when it does not.
-    async fn before<T>(&self, until: Moment, work: impl Future<Output = T>) -> Option<T> {
+    pub(super) async fn before<T>(
+        &self,
+        until: Moment,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
         tokio::select! {
             biased;
             done = work => Some(done),

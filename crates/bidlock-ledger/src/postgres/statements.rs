@@ -12,6 +12,7 @@ pub(super) struct Statements {
     pub(super) start: String,
     pub(super) resend: String,
     pub(super) record: String,
+    pub(super) batch: String,
     pub(super) open_attempt: String,
     pub(super) latest: String,
     pub(super) by_id: String,
@@ -39,6 +40,7 @@ impl Statements {
             )),
             start: put(call("start_v1", "$1::uuid, $2, $3, $4, $5, $6::uuid, $7")),
             resend: put(call("resend_v1", "$1::uuid, $2, $3, $4, $5, $6, $7, $8, $9::uuid, $10")),
+            batch: put(call("batch_v1", "$1, $2::uuid, $3")),
             record: put(call("record_v1", "$1::uuid, $2, $3, $4, $5, $6")),
             open_attempt: attempts(
                 "a.marketplace = $1 AND a.posting = $2 AND a.state <> 'abandoned'",

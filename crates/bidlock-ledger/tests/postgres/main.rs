@@ -15,3 +15,4 @@ mod migrate;
 mod racing;
 mod rules;
 mod support;
+mod together;

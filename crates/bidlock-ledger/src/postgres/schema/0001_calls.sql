@@ -52,7 +52,8 @@ END $$;
 
 -- The functions below are what every bid pays for. Each statement and each expression in one has
 -- its price in every transaction, so that what can be said in one is. They begin alike: whether
--- the ledger is the one that was opened, where that is seen at once; else `changed_v1` looks.
+-- the ledger is the one that was opened, where that is seen at once; else `changed_v1` looks. No
+-- ledger is named where that was looked at before, in the same transaction.
 
 -- Answers, with what is known of the attempt:
 --   reserved  it is made, now or by the same call before
@@ -71,18 +72,22 @@ DECLARE
     v_state text;
     v_stale boolean;
 BEGIN
-    SELECT {schema}.changed_v1(p_ledger, p_trust_failover) INTO note FROM {schema}.meta m
-        WHERE NOT coalesce(m.id = p_ledger
-            AND concat(m.system_id, '/', m.database_oid) = current_setting('bidlock.place', true)
-            AND m.timeline = CASE WHEN pg_is_in_recovery() THEN NULL
-                ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, false);
+    IF p_ledger IS NOT NULL THEN
+        SELECT {schema}.changed_v1(p_ledger, p_trust_failover) INTO note FROM {schema}.meta m
+            WHERE NOT coalesce(m.id = p_ledger
+                AND concat(m.system_id, '/', m.database_oid)
+                    = current_setting('bidlock.place', true)
+                AND m.timeline = CASE WHEN pg_is_in_recovery() THEN NULL
+                    ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, false);
+    END IF;
     IF note IS NOT NULL THEN
         answer := 'changed';
         RETURN;
     END IF;
     -- Alone at the posting; the next statements see what those before it have committed.
     v_alone := {schema}.begin_change_v1() IS NULL
-        OR pg_advisory_xact_lock({schema}.lock_of(p_marketplace, p_posting)) IS NULL;
+        OR pg_advisory_xact_lock({schema}.lock_of(p_marketplace, p_posting)) IS NULL
+        OR set_config('bidlock.seen', p_id::text, true) IS NULL;
     LOOP
         -- The newest has the highest token, and only it can be open.
         SELECT a.* INTO it FROM {schema}.attempts a
@@ -156,11 +161,14 @@ CREATE FUNCTION {schema}.start_v1(
     OUT answer text, OUT note text, OUT it {schema}.attempts
 ) LANGUAGE plpgsql AS $$
 BEGIN
-    SELECT {schema}.changed_v1(p_ledger, p_trust_failover) INTO note FROM {schema}.meta m
-        WHERE NOT coalesce(m.id = p_ledger
-            AND concat(m.system_id, '/', m.database_oid) = current_setting('bidlock.place', true)
-            AND m.timeline = CASE WHEN pg_is_in_recovery() THEN NULL
-                ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, false);
+    IF p_ledger IS NOT NULL THEN
+        SELECT {schema}.changed_v1(p_ledger, p_trust_failover) INTO note FROM {schema}.meta m
+            WHERE NOT coalesce(m.id = p_ledger
+                AND concat(m.system_id, '/', m.database_oid)
+                    = current_setting('bidlock.place', true)
+                AND m.timeline = CASE WHEN pg_is_in_recovery() THEN NULL
+                    ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, false);
+    END IF;
     IF note IS NOT NULL OR {schema}.begin_change_v1() IS NULL THEN
         answer := 'changed';
         RETURN;
@@ -296,7 +304,9 @@ CREATE FUNCTION {schema}.resend_v1(
     OUT answer text, OUT note text, OUT it {schema}.attempts
 ) LANGUAGE plpgsql AS $$
 BEGIN
-    note := {schema}.changed_v1(p_ledger, p_trust_failover);
+    IF p_ledger IS NOT NULL THEN
+        note := {schema}.changed_v1(p_ledger, p_trust_failover);
+    END IF;
     IF note IS NOT NULL THEN
         answer := 'changed';
         RETURN;
@@ -320,4 +330,53 @@ BEGIN
         SELECT a.* INTO it FROM {schema}.attempts a WHERE a.id = p_id;
         answer := CASE WHEN FOUND THEN 'no' ELSE 'missing' END;
     END IF;
+END $$;
+
+-- Several calls in one transaction: each takes 10 elements, the function's name and what it takes
+-- besides the ledger, and answers one row, in their order. When one of them fails, all are taken
+-- back. Locks of others are not waited for long: whoever waits keeps all others waiting.
+CREATE FUNCTION {schema}.batch_v1(
+    p_calls text[], p_ledger uuid, p_trust_failover boolean,
+    OUT answer text, OUT note text, OUT it {schema}.attempts
+) RETURNS SETOF record LANGUAGE plpgsql AS $$
+DECLARE
+    c text[];
+    i integer := 0;
+    r record;
+    v_changed text;
+BEGIN
+    PERFORM set_config('lock_timeout', '250ms', true);
+    SELECT {schema}.changed_v1(p_ledger, p_trust_failover) INTO v_changed FROM {schema}.meta m
+        WHERE NOT coalesce(m.id = p_ledger
+            AND concat(m.system_id, '/', m.database_oid) = current_setting('bidlock.place', true)
+            AND m.timeline = CASE WHEN pg_is_in_recovery() THEN NULL
+                ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, false);
+    WHILE i < cardinality(p_calls) LOOP
+        c := p_calls[i + 1 : i + 10];
+        i := i + 10;
+        IF v_changed IS NOT NULL AND c[1] <> 'record' THEN
+            answer := 'changed';
+            note := v_changed;
+            it := NULL;
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
+        CASE c[1]
+            WHEN 'reserve' THEN
+                r := {schema}.reserve_v1(c[2], c[3], c[4]::uuid, c[5]::bigint, c[6], c[7],
+                    c[8]::bigint, c[9]::bigint, c[10], NULL, NULL);
+            WHEN 'start' THEN
+                r := {schema}.start_v1(c[2]::uuid, c[3]::bigint, c[4]::bigint, c[5],
+                    c[6]::bigint, NULL, NULL);
+            WHEN 'resend' THEN
+                r := {schema}.resend_v1(c[2]::uuid, c[3]::bigint, c[4]::bigint, c[5],
+                    c[6]::bigint, c[7], c[8], c[9]::bigint, NULL, NULL);
+            WHEN 'record' THEN
+                r := {schema}.record_v1(c[2]::uuid, c[3], c[4], c[5], c[6], c[7]::bigint);
+        END CASE;
+        answer := r.answer;
+        note := r.note;
+        it := r.it;
+        RETURN NEXT;
+    END LOOP;
 END $$;

@@ -2,16 +2,21 @@
 
 -- Every change of the ledger begins here: it is on disk before it is acknowledged, whatever the
 -- server, the database or the role says; later statements see what others have committed; and
--- nobody is waited for longer than a statement may take. Never answers NULL.
+-- nobody is waited for longer than a statement may take, or less where the session says so.
+-- Never answers NULL.
 CREATE FUNCTION {schema}.begin_change_v1() RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
     IF current_setting('transaction_isolation') = 'read committed'
         AND current_setting('synchronous_commit') <> 'off'
+        AND current_setting('lock_timeout') <> '0'
     THEN
-        RETURN set_config('lock_timeout', '4s', true);
+        RETURN '';
     END IF;
     PERFORM {schema}.begin_change();
-    RETURN set_config('lock_timeout', '4s', true);
+    IF current_setting('lock_timeout') = '0' THEN
+        RETURN set_config('lock_timeout', '4s', true);
+    END IF;
+    RETURN '';
 END $$;
 
 CREATE FUNCTION {schema}.begin_change() RETURNS void LANGUAGE plpgsql AS $$
@@ -59,30 +64,28 @@ END $$;
 
 CREATE FUNCTION {schema}.attempts_insert() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF current_setting('transaction_isolation') <> 'read committed'
-        OR current_setting('synchronous_commit') = 'off'
-        OR pg_advisory_xact_lock({schema}.lock_of(NEW.marketplace, NEW.posting)) IS NULL
-    THEN
-        PERFORM {schema}.begin_change();
-        PERFORM {schema}.lock_posting(NEW.marketplace, NEW.posting);
-    END IF;
-    -- L3: a token that a posting has seen is never forgotten.
-    SELECT nextval('{schema}.attempts_seq') INTO NEW.seq
-        WHERE NOT EXISTS (SELECT FROM {schema}.attempts a WHERE a.marketplace = NEW.marketplace
-            AND a.posting = NEW.posting AND a.token_seen > NEW.token);
-    IF NEW.seq IS NULL THEN
-        RAISE EXCEPTION 'ledger: the posting has seen a higher token' USING ERRCODE = 'BL003';
-    END IF;
-    IF NEW.state = 'reserved' AND NEW.token BETWEEN 0 AND 4503599627370496
-        AND NEW.token_seen = NEW.token AND NEW.started_at_us IS NULL AND NEW.send_by_us IS NULL
+    -- The function that makes this attempt is alone at the posting, and has looked at it.
+    IF current_setting('bidlock.seen', true) = NEW.id::text AND NEW.state = 'reserved'
+        AND NEW.token BETWEEN 0 AND 4503599627370496 AND NEW.token_seen = NEW.token
+        AND NEW.started_at_us IS NULL AND NEW.send_by_us IS NULL
         AND NEW.reference IS NULL AND NEW.reason IS NULL
     THEN
+        NEW.seq := nextval('{schema}.attempts_seq');
         RETURN NEW;
     END IF;
-    IF NOT {schema}.may('import') THEN
+    PERFORM {schema}.begin_change();
+    PERFORM {schema}.lock_posting(NEW.marketplace, NEW.posting);
+    -- L3: a token that a posting has seen is never forgotten.
+    IF EXISTS (SELECT FROM {schema}.attempts a WHERE a.marketplace = NEW.marketplace
+            AND a.posting = NEW.posting AND a.token_seen > NEW.token) THEN
+        RAISE EXCEPTION 'ledger: the posting has seen a higher token' USING ERRCODE = 'BL003';
+    END IF;
+    IF NOT {schema}.may('import') AND (NEW.state <> 'reserved' OR NEW.token_seen <> NEW.token)
+    THEN
         RAISE EXCEPTION 'ledger: an attempt begins reserved' USING ERRCODE = 'BL004';
     END IF;
     PERFORM {schema}.check_values(NEW);
+    NEW.seq := nextval('{schema}.attempts_seq');
     RETURN NEW;
 END $$;
 CREATE TRIGGER attempts_insert BEFORE INSERT ON {schema}.attempts

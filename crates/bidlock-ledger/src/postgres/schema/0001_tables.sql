@@ -53,13 +53,13 @@ CREATE UNIQUE INDEX attempts_open
 CREATE INDEX attempts_seen ON {schema}.attempts (marketplace, posting, token_seen, seq);
 -- L10: the oldest postings, for a prune; made with hardly any work for each row.
 CREATE INDEX attempts_reserved_at ON {schema}.attempts USING brin (reserved_at_us);
-CREATE INDEX attempts_by_state ON {schema}.attempts (state, seq);
+-- Most are placed in the end, and found without it.
+CREATE INDEX attempts_by_state ON {schema}.attempts (state, seq) WHERE state <> 'placed';
 
 -- L7: history and audit are append-only.
 CREATE SEQUENCE {schema}.history_seq;
 CREATE TABLE {schema}.history (
-    seq         bigint NOT NULL DEFAULT nextval('{schema}.history_seq')
-        CONSTRAINT history_seq_once PRIMARY KEY,
+    seq         bigint NOT NULL DEFAULT nextval('{schema}.history_seq'),
     at_us       bigint NOT NULL,
     marketplace text COLLATE "C" NOT NULL,
     posting     text COLLATE "C" NOT NULL,
@@ -68,9 +68,9 @@ CREATE TABLE {schema}.history (
     token       bigint,
     -- A holder or an operator.
     actor       text NOT NULL,
-    detail      text
+    detail      text,
+    CONSTRAINT history_posting PRIMARY KEY (marketplace, posting, seq)
 );
-CREATE INDEX history_posting ON {schema}.history (marketplace, posting, seq);
 
 CREATE SEQUENCE {schema}.audit_seq;
 CREATE TABLE {schema}.audit (
