@@ -84,13 +84,13 @@ fn a_lock_of_another_session_holds_up_nobody_else() {
     let bidder = Bidder { store: &store, machine: &machine };
     let held = block_on(bidder.started(&key("held"), 5));
     std::thread::scope(|scope| {
-        let hold = format!(
+        let statements = format!(
             "BEGIN; SELECT FROM {schema}.attempts WHERE id = '{held}' FOR UPDATE;
              SELECT pg_sleep(3); COMMIT"
         );
         let holding = scope.spawn({
             let server = &server;
-            move || server.sql("postgres", &hold)
+            move || server.sql("postgres", &statements)
         });
         let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
         bidlock_testkit::wait_until("it is held", std::time::Duration::from_secs(30), || {
