@@ -165,6 +165,8 @@ pub(crate) struct Facts {
     pub(crate) coverage: Coverage,
     /// When the server last forgot something, or let it end too soon.
     pub(crate) forgot: Option<Micros>,
+    /// Whether the server has come back with old data: places and grants whose leases have left.
+    pub(crate) restored: bool,
     /// Whether the server's clock has jumped forward.
     pub(crate) jumped: bool,
     /// Leases that an operator has freed at once.

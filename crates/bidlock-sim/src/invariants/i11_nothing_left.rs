@@ -33,6 +33,7 @@ impl Invariant for NothingLeft {
             return Ok(());
         }
         let settled = facts.answers_since.is_some_and(|since| since + SETTLED < facts.now)
+            && !facts.restored
             && facts.forgot.is_none_or(|at| at + SETTLED < facts.now);
         let mut checked = 0;
         for (key, view) in facts.keys.iter().filter(|_| settled) {

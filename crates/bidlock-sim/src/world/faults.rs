@@ -41,10 +41,12 @@ impl World<'_> {
             Fault::Restart { length } => self.restart(None, length),
             Fault::RestartEmpty { length } => self.restart(Some(Db::default()), length),
             Fault::RestartStale { length, ago } => {
+                self.watch.facts().restored = true;
                 let old = self.as_it_was(ago);
                 self.restart(Some(old), length);
             }
             Fault::Failover { ago, step } => {
+                self.watch.facts().restored = true;
                 let old = self.as_it_was(ago);
                 self.step_server(step);
                 self.restart(Some(old), 200_000);
