@@ -82,7 +82,8 @@ fn reached() -> Vec<Property<Ledger>> {
             state.rows.iter().any(|row| row.event == Event::ResolvedPlaced)
         }),
         sometimes("a person opens a posting whose sender is dead", |_, state| {
-            state.rows.iter().any(|row| row.event == Event::ResolvedNotSent)
+            let by_hand = [Event::ResolvedNotSent, Event::ResolvedSenderGone];
+            state.rows.iter().any(|row| by_hand.contains(&row.event))
         }),
         sometimes("an outcome comes for an attempt that is closed", |_, state| {
             state.bidders.iter().any(|bidder| match bidder.phase {
