@@ -51,8 +51,9 @@ fn in_two_versions(tree: &str) -> BTreeMap<String, BTreeSet<String>> {
     versions
 }
 
-/// Checks that every package names the oldest Rust, and builds with it where it is the one that
-/// runs; a newer one has just been shown to work by clippy.
+/// Checks that every package names the oldest Rust, and that none older runs here. Clippy, which
+/// came before, has looked at all targets with the Rust that runs: on a machine that has the oldest
+/// one, that is the proof.
 pub(crate) fn oldest_rust(project: &Project) -> Result<Found> {
     let packages = metadata::packages(project)?;
     let wrong = other_rust(&packages);
@@ -66,8 +67,8 @@ pub(crate) fn oldest_rust(project: &Project) -> Result<Found> {
     let mut rustc = project.command("rustc");
     rustc.arg("--version");
     let version = must(project, rustc, LIMIT)?;
-    if version.starts_with(&format!("rustc {OLDEST_RUST}.")) {
-        must(project, project.cargo("check --workspace --all-targets --all-features"), LIMIT)?;
+    if !version.starts_with(&format!("rustc {OLDEST_RUST}.")) {
+        crate::say(&format!("oldest Rust: not proven by {}", version.trim()));
     }
     Ok(Found::good())
 }

@@ -41,7 +41,9 @@ fn stays(calls: &[Call]) -> Result<Vec<Stay>, String> {
         let until = call.believed_until().unwrap_or_default();
         match call.did {
             Did::Granted { token, .. } | Did::Pushed { token, .. } => {
+                // Nobody believes in a grant that is heard of after the lease was given up.
                 let over = ends.get(&call.lease).is_some_and(|end| *end <= call.returned);
+                let until = if over { call.returned } else { until };
                 let new = Stay { lease: call.lease, token, from: call.returned, until };
                 let stay = stays.entry(token).or_insert(new);
                 if stay.lease != call.lease {

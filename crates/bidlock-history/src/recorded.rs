@@ -48,8 +48,15 @@ pub struct Recorded {
 struct Book {
     history: History,
     clock: Arc<dyn Clock>,
-    /// Since when each lease asks.
-    asks: Mutex<HashMap<u64, u64>>,
+    /// What each lease that was not given up has asked.
+    asks: Mutex<HashMap<u64, Asks>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Asks {
+    since: u64,
+    /// Whether it was told to wait.
+    waits: bool,
 }
 
 impl Recorded {
@@ -119,13 +126,20 @@ impl Backend for Recorded {
         let unknown = Did::MaybeAcquired { ttl, waits };
         let within = Some(request.within);
         let open = Open::begin(&self.book, &request.key, &request.lease, within, unknown);
-        lock(&self.book.asks).entry(open.lease).or_insert(open.invoked);
+        let asks = Asks { since: open.invoked, waits: false };
+        let asks = *lock(&self.book.asks).entry(open.lease).or_insert(asks);
         let answer = self.inner.acquire(request).await;
         match &answer {
             Ok(Attempt::Granted { token }) => open.end(Did::Granted { token: token.get(), ttl }),
-            // A look by the clock may be answered from what the client knows.
-            Ok(Attempt::Held { .. }) if request.routine => open.forget(),
-            Ok(Attempt::Held { .. }) => open.end(Did::Held { waits }),
+            // A look by the clock may be answered from what the client knows, but not the one that
+            // first finds a place in the queue: after a request that was never sent, it may be one.
+            Ok(Attempt::Held { .. }) if request.routine && asks.waits => open.forget(),
+            Ok(Attempt::Held { .. }) => {
+                if let Some(asks) = lock(&self.book.asks).get_mut(&open.lease) {
+                    asks.waits |= waits;
+                }
+                open.end(Did::Held { waits });
+            }
             Err(failed) if failed.may_have_applied() => {}
             Err(_) => open.forget(),
         }
@@ -199,7 +213,7 @@ impl Listener for Ear {
     fn woken(&self, wake: &Wake) -> bool {
         let Some(listener) = self.listener.upgrade() else { return false };
         let (lease, now) = (wake.lease.unique(), self.book.now());
-        let since = lock(&self.book.asks).get(&lease).copied();
+        let since = lock(&self.book.asks).get(&lease).map(|asks| asks.since);
         let known = listener.woken(wake);
         let News::Granted { token, until } = wake.news else { return known };
         if !known {

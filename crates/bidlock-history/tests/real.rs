@@ -114,7 +114,7 @@ async fn judge(store: &str, backends: Vec<(Arc<dyn Backend>, Platform)>) {
 fn judge_all(store: &str, histories: HashMap<String, Vec<Call>>) {
     for (key, calls) in histories {
         if let Err(wrong) = order(&calls) {
-            panic!("{store}, {key}: {wrong}");
+            panic!("{store}, {key}: {wrong}\n{}", told(&calls));
         }
         match search(&calls) {
             Verdict::Linearizable => {}
