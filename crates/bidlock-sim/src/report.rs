@@ -82,6 +82,9 @@ impl Subject {
     }
 }
 
+/// Seeds end here: threads that count on beyond the last one must not begin again at zero.
+const LAST: u64 = u64::MAX / 2;
+
 /// How many threads run seeds: each has a server of its own, and no seed sees another.
 fn threads() -> usize {
     thread::available_parallelism().map_or(1, usize::from).min(4)
@@ -96,7 +99,7 @@ fn run_all(
     seconds: Option<u64>,
     mut each: impl FnMut(u64, Outcome) -> io::Result<bool>,
 ) -> Result<(), Failed> {
-    let (next, end) = (AtomicU64::new(from), from.saturating_add(seeds));
+    let (next, end) = (AtomicU64::new(from), from.saturating_add(seeds).min(LAST));
     let (sender, results) = mpsc::sync_channel::<(u64, io::Result<Outcome>)>(64);
     let (over, ends) = mpsc::channel::<()>();
     thread::scope(|scope| {
@@ -158,7 +161,7 @@ pub fn main(options: &Options) -> Result<u64, Failed> {
     let (mut events, mut micros, mut violations) = (0, 0, 0);
     let mut failing = None;
     let mut seeds = 0;
-    let most = if options.seconds.is_some() { u64::MAX } else { options.seeds };
+    let most = if options.seconds.is_some() { FOR_EVER } else { options.seeds };
     run_all(&subject, options.from, most, options.seconds, |seed, done| {
         seeds += 1;
         events += done.events;
@@ -199,6 +202,9 @@ pub fn main(options: &Options) -> Result<u64, Failed> {
     )?;
     Ok(violations + missing.len() as u64)
 }
+
+/// More seeds than anybody waits for, and few enough to be added to the first.
+const FOR_EVER: u64 = 1 << 40;
 
 /// So many seeds reach everything.
 const COVERED_BY: u64 = 1_000;
@@ -346,5 +352,17 @@ mod tests {
         story(&mut text, &subject, seed, invariant).unwrap();
         let text = String::from_utf8(text).unwrap();
         assert!(text.contains("VIOLATED") && text.lines().count() < 70, "{text}");
+    }
+
+    #[test]
+    fn seeds_end_when_the_time_is_up_and_at_the_last_one() {
+        let mut seen = 0;
+        let mut count = |_, _| {
+            seen += 1;
+            Ok(true)
+        };
+        run_all(&Subject::sound(), 1, FOR_EVER, Some(0), &mut count).unwrap();
+        run_all(&Subject::sound(), LAST - 1, 5, None, &mut count).unwrap();
+        assert!(seen > 0);
     }
 }
