@@ -67,6 +67,8 @@ pub(crate) struct Change {
     pub(crate) script: Script,
     /// The lease that asked.
     pub(crate) lease: String,
+    /// Whether it was told that somebody else has the key.
+    pub(crate) told_held: bool,
     /// The server's clock, in microseconds.
     pub(crate) server: u64,
     /// The highest token, as stored.

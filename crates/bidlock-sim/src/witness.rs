@@ -68,6 +68,11 @@ fn lease_of(argv: &[Vec<u8>]) -> String {
     first.strip_suffix("#b1;").unwrap_or_default().to_owned()
 }
 
+/// Whether an acquire was told who has the key.
+fn says_held(reply: &Reply) -> bool {
+    matches!(reply, Reply::Array(values) if matches!(values.first(), Some(Reply::Int(0))))
+}
+
 impl Watcher for Witness<'_> {
     fn before(&mut self, server: &Server, words: &[Vec<u8>]) {
         self.before = subject(words).map(|(key, _)| {
@@ -91,6 +96,7 @@ impl Watcher for Witness<'_> {
             deadline,
             script,
             lease: lease_of(argv),
+            told_held: script == Script::Acquire && says_held(reply),
             server: self.clock,
             counter: look::counter(&server.db()),
             key: key.clone(),

@@ -31,6 +31,10 @@ impl Invariant for Repeats {
             let (key, token) = (&change.key, before.token);
             return Err(format!("{key}: {} ended token {token} of another", change.lease));
         }
+        if asked && change.told_held && before.state != b'r' {
+            let (key, token) = (&change.key, before.token);
+            return Err(format!("{key}: {} has token {token}, and was told to wait", change.lease));
+        }
         let mine = change.after.lock.as_ref().filter(|after| after.lease == before.lease);
         match mine {
             Some(after) if after.token != before.token => {
