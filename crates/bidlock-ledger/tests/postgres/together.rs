@@ -84,9 +84,12 @@ fn a_lock_of_another_session_holds_up_nobody_else() {
     let bidder = Bidder { store: &store, machine: &machine };
     let held = block_on(bidder.started(&key("held"), 5));
     std::thread::scope(|scope| {
+        server.sql("postgres", &format!("CREATE TABLE {schema}.enough ()"));
+        // Held until there is a row, however long that takes here.
         let statements = format!(
             "BEGIN; SELECT FROM {schema}.attempts WHERE id = '{held}' FOR UPDATE;
-             SELECT pg_sleep(3); COMMIT"
+             DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM {schema}.enough) LOOP
+                 PERFORM pg_sleep(0.05); END LOOP; END $$; COMMIT"
         );
         let holding = scope.spawn({
             let server = &server;
@@ -96,12 +99,17 @@ fn a_lock_of_another_session_holds_up_nobody_else() {
         bidlock_testkit::wait_until("it is held", std::time::Duration::from_secs(30), || {
             server.text("postgres", sleeps) != "0"
         });
-        let waiting: Vec<_> =
-            (0..4).map(|_| scope.spawn(|| block_on(bidder.try_record(&held)).unwrap())).collect();
+        // Whoever has no time left asks again.
+        let record = || {
+            let tries = std::iter::repeat_with(|| block_on(bidder.try_record(&held)));
+            tries.flatten().next().expect("they do not end")
+        };
+        let waiting: Vec<_> = (0..4).map(|_| scope.spawn(record)).collect();
         for round in 0..10 {
             block_on(bidder.placed(&key(&format!("free-{round}")), 5));
         }
         assert!(!holding.is_finished(), "they did not wait for it");
+        server.sql("postgres", &format!("INSERT INTO {schema}.enough DEFAULT VALUES"));
         for waited in waiting {
             let recorded = waited.join().unwrap();
             assert_eq!(recorded.attempt().state, State::Placed);
