@@ -10,13 +10,9 @@ use crate::stages::{Counts, Found};
 /// For all tests of the workspace, with their building: what hangs is a failure all the same.
 const LIMIT: Duration = Duration::from_mins(30);
 
-/// So many tests of a binary run at a time: most of them wait for real time to pass.
-const AT_ONCE: &str = "4";
-
 pub(crate) fn stage(project: &Project) -> Result<Found> {
-    let mut tests = project.cargo("test --workspace --all-features --no-fail-fast");
-    tests.env("RUST_TEST_THREADS", AT_ONCE);
-    let ended = run(project, tests, LIMIT)?;
+    let args = "test --workspace --all-features --no-fail-fast";
+    let ended = run(project, project.cargo(args), LIMIT)?;
     let mut counts = count(&ended.output);
     let mut output = ended.output;
     if counts.passed + counts.failed == 0 {

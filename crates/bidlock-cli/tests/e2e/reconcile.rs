@@ -190,7 +190,7 @@ fn a_signal_ends_it_in_the_middle_of_a_question() {
         doubt(&user, "a");
         doubt(&user, "b");
         let words = ["reconcile", "--visibility-delay", "0"];
-        let script = "echo $$ > shell; echo x >> asked; sleep 1000; echo found R-1";
+        let script = "echo x >> asked; echo $$ > shell; sleep 1000; echo found R-1";
         let words = [&words[..], more, &["--", "sh", "-c", script]].concat();
         let round = user.start_until("shell", &words);
         let shell = pid_in(&user.path("shell"));
