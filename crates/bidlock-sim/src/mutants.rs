@@ -203,3 +203,26 @@ pub(crate) const ALL: &[Mutant] = &[
     ledger!("doubt-ends-by-age", 100, doubt_ages),
     ledger!("start-by-hope", 100, starts_by_hope),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_in_the_docs_has_a_line_for_each_and_no_other() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/verification.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let (_, table) =
+            text.split_once("| mutant | caught by | seeds needed | allowed |").unwrap();
+        let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+        let told: Vec<(String, u64)> = rows
+            .map(|row| {
+                let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+                assert!(cells[3].parse::<u64>().unwrap() <= cells[4].parse().unwrap(), "{row}");
+                (cells[1].to_owned(), cells[4].parse().unwrap())
+            })
+            .collect();
+        let all: Vec<_> = ALL.iter().map(|mutant| (mutant.name.to_owned(), mutant.seeds)).collect();
+        assert_eq!(told, all, "make the table again: cargo xtask sim --all-mutants");
+    }
+}

@@ -82,6 +82,13 @@ pub(crate) struct World<'a> {
     _file: File,
 }
 
+impl Slot {
+    /// It is not called well before a while after this; what disturbs it may overlap.
+    fn disturbed_until(&mut self, at: Micros) {
+        self.reachable_since = self.reachable_since.max(at);
+    }
+}
+
 /// The machines of the clients.
 fn slots(plan: &Plan, net: &Net, time: &Time, mutants: Switches) -> Vec<Slot> {
     let slot = |client: usize| {
@@ -351,7 +358,8 @@ impl<'a> World<'a> {
         let clock = self.slots[client].clock.clone();
         let env = self.env(client, process, format!("client {client}"), clock);
         note!(self.trace, &env.name, "starts as process {process}");
-        self.slots[client].reachable_since = self.time.now();
+        let now = self.time.now();
+        self.slots[client].disturbed_until(now);
         self.exec.queue.spawn(process, Box::pin(client::process(env.clone())));
         self.slots[client].env = Some(env);
     }

@@ -15,11 +15,11 @@ impl World<'_> {
         match fault {
             Fault::Cut { client, delivers } => {
                 self.net.cut(Some(client), delivers);
-                self.slots[client].reachable_since = now;
+                self.slots[client].disturbed_until(now);
             }
             Fault::CutAll { delivers } => {
                 self.net.cut(None, delivers);
-                self.slots.iter_mut().for_each(|slot| slot.reachable_since = now);
+                self.slots.iter_mut().for_each(|slot| slot.disturbed_until(now));
             }
             Fault::Mute { client, length } => self.net.block(client, Way::ToServer, now + length),
             Fault::Deaf { client, length } => self.net.block(client, Way::ToClient, now + length),
@@ -64,7 +64,7 @@ impl World<'_> {
             Fault::LedgerLoses { length } => self.trouble().loses = now + length,
             Fault::Slow { client, delay, length } => {
                 self.net.set_delay(client, (delay / 2, delay));
-                self.slots[client].reachable_since = now + length;
+                self.slots[client].disturbed_until(now + length);
                 self.at(now + length, Due::Delay(client, self.plan.delays[client]));
             }
         }

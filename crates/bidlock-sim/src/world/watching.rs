@@ -28,7 +28,7 @@ impl World<'_> {
             let Some(env) = &slot.env else { continue };
             let reached = self.net.reaches(env.host) && slot.frozen_until <= now;
             if !reached {
-                slot.reachable_since = now;
+                slot.reachable_since = slot.reachable_since.max(now);
             }
             hears.insert(env.process, reached);
             if slot.reachable_since + WELL < now {
