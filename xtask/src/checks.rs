@@ -51,9 +51,9 @@ fn in_two_versions(tree: &str) -> BTreeMap<String, BTreeSet<String>> {
     versions
 }
 
-/// Checks that every package names the oldest Rust, and that none older runs here. Clippy, which
-/// came before, has looked at all targets with the Rust that runs: on a machine that has the oldest
-/// one, that is the proof.
+/// Checks that every package names the oldest Rust. Clippy, which came before, has looked at all
+/// targets with the Rust that runs here; where that is another one, it is said that it proves
+/// nothing about the oldest.
 pub(crate) fn oldest_rust(project: &Project) -> Result<Found> {
     let packages = metadata::packages(project)?;
     let wrong = other_rust(&packages);

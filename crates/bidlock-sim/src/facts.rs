@@ -194,6 +194,11 @@ pub(crate) struct Facts {
     next: u64,
 }
 
+/// Whether a process ran all the time of late, for those who change the other facts meanwhile.
+pub(crate) fn ran(frozen: &BTreeMap<ProcessId, Micros>, now: Micros, process: ProcessId) -> bool {
+    frozen.get(&process).is_none_or(|until| *until < now)
+}
+
 /// The longest TTL of a lease here, and a little more.
 const FORGETTING: Micros = 4_000_000;
 
@@ -205,7 +210,7 @@ impl Facts {
 
     /// Whether a process ran all the time of late.
     pub(crate) fn runs(&self, process: ProcessId) -> bool {
-        self.frozen.get(&process).is_none_or(|until| *until < self.now)
+        ran(&self.frozen, self.now, process)
     }
 
     fn number(&mut self) -> u64 {

@@ -8,7 +8,7 @@ use bidlock_testkit::servers::Postgres;
 use bidlock_testkit::{block_on, test_platform, wait_until};
 
 use crate::bids::{Bidder, key};
-use crate::support::{new_schema, open, shared_server, try_open};
+use crate::support::{new_schema, open, shared_server, sleepers, try_open};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -32,8 +32,8 @@ fn a_lock_of_another_session_is_not_waited_for_longer_than_a_statement_may_take(
             format!("BEGIN; SELECT FROM {schema}.attempts FOR UPDATE; SELECT pg_sleep(12); COMMIT");
         let server = &server;
         scope.spawn(move || server.sql("postgres", &hold));
-        let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
-        wait_until("it is held", SOON, || server.text("postgres", sleeps) != "0");
+        let sleeps = format!("SELECT count(*) {}", sleepers(&schema));
+        wait_until("it is held", SOON, || server.text("postgres", &sleeps) != "0");
         block_on(bidder.try_record(&id))
     });
     // The server has taken it back for certain, so that it may be repeated.

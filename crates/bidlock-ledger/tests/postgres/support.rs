@@ -33,6 +33,14 @@ pub(crate) fn try_open(url: &str, platform: &Platform) -> Result<PostgresStore, 
     std::thread::scope(|scope| scope.spawn(connect).join().unwrap())
 }
 
+/// The sessions that sleep and hold a schema's attempts meanwhile, as a `FROM` and what follows it.
+pub(crate) fn sleepers(schema: &str) -> String {
+    format!(
+        "FROM pg_stat_activity
+         WHERE wait_event = 'PgSleep' AND query LIKE '%{schema}.attempts%'"
+    )
+}
+
 #[track_caller]
 pub(crate) fn open(url: &str, platform: &Platform) -> PostgresStore {
     try_open(url, platform).unwrap_or_else(|error| panic!("{url}: {error:?}"))

@@ -2,12 +2,12 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bidlock_core::Clock as _;
+use bidlock_core::{Clock as _, Refusal};
 use bidlock_ledger::{LedgerError, Outcome, Recorded, Reservation, Start, State, Store as _};
 use bidlock_testkit::{TestPlatform, block_on, test_platform};
 
 use crate::bids::{Bidder, key};
-use crate::support::{new_schema, open, shared_server};
+use crate::support::{new_schema, open, shared_server, sleepers};
 
 const BIDDERS: u64 = 24;
 const ROUNDS: u64 = 20;
@@ -84,32 +84,34 @@ fn a_lock_of_another_session_holds_up_nobody_else() {
     let bidder = Bidder { store: &store, machine: &machine };
     let held = block_on(bidder.started(&key("held"), 5));
     std::thread::scope(|scope| {
-        server.sql("postgres", &format!("CREATE TABLE {schema}.enough ()"));
-        // Held until there is a row, however long that takes here.
+        // Longer than anything here takes: it is ended once it was seen to be in nobody's way.
         let statements = format!(
             "BEGIN; SELECT FROM {schema}.attempts WHERE id = '{held}' FOR UPDATE;
-             DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM {schema}.enough) LOOP
-                 PERFORM pg_sleep(0.05); END LOOP; END $$; COMMIT"
+             SELECT pg_sleep(120); COMMIT"
         );
         let holding = scope.spawn({
             let server = &server;
-            move || server.sql("postgres", &statements)
+            move || server.try_sql("postgres", "postgres", &statements)
         });
-        let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        let sleeps = format!("SELECT count(*) {}", sleepers(&schema));
         bidlock_testkit::wait_until("it is held", std::time::Duration::from_secs(30), || {
-            server.text("postgres", sleeps) != "0"
+            server.text("postgres", &sleeps) != "0"
         });
-        // Whoever has no time left asks again.
-        let record = || {
-            let tries = std::iter::repeat_with(|| block_on(bidder.try_record(&held)));
-            tries.flatten().next().expect("they do not end")
+        let record = || loop {
+            match block_on(bidder.try_record(&held)) {
+                // It has waited for as long as a statement may.
+                Err(LedgerError::Refused { reason: Refusal::NotReady(_), .. }) => {}
+                recorded => break recorded.unwrap(),
+            }
         };
         let waiting: Vec<_> = (0..4).map(|_| scope.spawn(record)).collect();
         for round in 0..10 {
             block_on(bidder.placed(&key(&format!("free-{round}")), 5));
         }
         assert!(!holding.is_finished(), "they did not wait for it");
-        server.sql("postgres", &format!("INSERT INTO {schema}.enough DEFAULT VALUES"));
+        let end = format!("SELECT pg_terminate_backend(pid) {}", sleepers(&schema));
+        assert_eq!(server.text("postgres", &end), "t");
+        assert!(holding.join().unwrap().is_err(), "it went on to its end");
         for waited in waiting {
             let recorded = waited.join().unwrap();
             assert_eq!(recorded.attempt().state, State::Placed);

@@ -1,7 +1,7 @@
 //! I4: what is over stays over.
 
 use super::Invariant;
-use crate::facts::{Facts, Happened};
+use crate::facts::{Facts, Happened, ran};
 
 pub(super) struct OverStaysOver;
 
@@ -19,11 +19,10 @@ impl Invariant for OverStaysOver {
             return Ok(());
         }
         let mut ends = 0;
-        let (frozen, now) = (&facts.frozen, facts.now);
+        let Facts { leases, frozen, now, .. } = facts;
         // Who stands still looks at no clock, and has lost nothing yet: the answer to a renewal
         // may already be there.
-        let looks = |process| frozen.get(&process).is_none_or(|until| *until < now);
-        for watched in facts.leases.values_mut().filter(|watched| looks(watched.process)) {
+        for watched in leases.values_mut().filter(|w| ran(frozen, *now, w.process)) {
             let believes = watched.believes();
             if watched.over && believes {
                 return Err(format!("{}: token {} came back", watched.key, watched.token));

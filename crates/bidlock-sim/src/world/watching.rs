@@ -25,14 +25,16 @@ impl World<'_> {
         facts.well.clear();
         let mut hears = BTreeMap::new();
         for slot in &mut self.slots {
-            let Some(env) = &slot.env else { continue };
-            let reached = self.net.reaches(env.host) && slot.frozen_until <= now;
+            let Some((host, process)) = slot.env.as_ref().map(|env| (env.host, env.process)) else {
+                continue;
+            };
+            let reached = self.net.reaches(host) && slot.frozen_until <= now;
             if !reached {
-                slot.reachable_since = slot.reachable_since.max(now);
+                slot.disturbed_until(now);
             }
-            hears.insert(env.process, reached);
+            hears.insert(process, reached);
             if slot.reachable_since + WELL < now {
-                facts.well.insert(env.process);
+                facts.well.insert(process);
             }
         }
         facts.hears.clear();
