@@ -147,6 +147,11 @@ pub(crate) const ALL: &[Mutant] = &[
         &[("redis.call('SET', LOCK, lease .. '#b1;' .. text .. ';g;' .. tail, 'PX', window)", "")],
     ),
     script(
+        "hand-over-tells-nobody-of-its-window",
+        8_000,
+        &[("if second then tell_others(window) end", "")],
+    ),
+    script(
         "silent-client-stays",
         2_000,
         &[("local silent = redis.call('HGET', PLACES, 'window')", "local silent = nil")],
