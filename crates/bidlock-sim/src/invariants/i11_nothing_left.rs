@@ -63,16 +63,19 @@ impl Invariant for NothingLeft {
 }
 
 impl NothingLeft {
-    /// A client that is well confirms a grant, or gives it back, well before its window ends.
+    /// A client that is well confirms a grant, or gives it back, well before its window ends. One
+    /// that lost packets and dials anew has its time from when it listens again.
     fn window(&mut self, facts: &Facts, key: &str) -> Result<(), String> {
         let Some(lock) = facts.keys.get(key).and_then(|view| view.lock.as_ref()) else {
             return Ok(());
         };
         let well = facts.owners.get(&lock.client).is_some_and(|p| facts.well.contains(p));
+        let window = (key.to_owned(), lock.token);
         if lock.state != b'g' || !well {
+            self.windows.remove(&window);
             return Ok(());
         }
-        let since = *self.windows.entry((key.to_owned(), lock.token)).or_insert(facts.now);
+        let since = *self.windows.entry(window).or_insert(facts.now);
         if facts.now - since > 900_000 {
             return Err(format!("{key}: nobody uses the window of token {}", lock.token));
         }
