@@ -15,8 +15,8 @@ const HOT: &str = "bid_lock::hot-";
 
 #[derive(Default)]
 pub(super) struct NothingLeft {
-    /// Since when a grant is not confirmed.
-    windows: BTreeMap<(String, u64), Micros>,
+    /// Of each key, the grant that is not confirmed, and since when.
+    windows: BTreeMap<String, (u64, Micros)>,
 }
 
 impl Invariant for NothingLeft {
@@ -66,18 +66,19 @@ impl NothingLeft {
     /// A client that is well confirms a grant, or gives it back, well before its window ends. One
     /// that lost packets and dials anew has its time from when it listens again.
     fn window(&mut self, facts: &Facts, key: &str) -> Result<(), String> {
-        let Some(lock) = facts.keys.get(key).and_then(|view| view.lock.as_ref()) else {
+        let well = |client| facts.owners.get(client).is_some_and(|p| facts.well.contains(p));
+        let lock = facts.keys.get(key).and_then(|view| view.lock.as_ref());
+        let Some(lock) = lock.filter(|lock| lock.state == b'g' && well(&lock.client)) else {
+            self.windows.remove(key);
             return Ok(());
         };
-        let well = facts.owners.get(&lock.client).is_some_and(|p| facts.well.contains(p));
-        let window = (key.to_owned(), lock.token);
-        if lock.state != b'g' || !well {
-            self.windows.remove(&window);
-            return Ok(());
-        }
-        let since = *self.windows.entry(window).or_insert(facts.now);
-        if facts.now - since > 900_000 {
-            return Err(format!("{key}: nobody uses the window of token {}", lock.token));
+        match self.windows.get(key) {
+            Some((token, since)) if *token == lock.token => {
+                if facts.now - since > 900_000 {
+                    return Err(format!("{key}: nobody uses the window of token {token}"));
+                }
+            }
+            _ => drop(self.windows.insert(key.to_owned(), (lock.token, facts.now))),
         }
         Ok(())
     }
