@@ -32,6 +32,8 @@ pub(crate) enum Event {
     Reserved { posting: String, attempt: String },
     /// The ledger let the attempt begin.
     Started { attempt: String },
+    /// The ledger let the attempt be sent again.
+    Resent { attempt: String },
     /// The next thing is the first byte of a submission.
     Sending { posting: String, attempt: String },
     /// What came back: a status, or why there is none.
@@ -51,6 +53,19 @@ pub(crate) enum Event {
 }
 
 impl Event {
+    /// The attempt that it is about, unless somebody sends that again.
+    pub(crate) fn attempt(&self) -> Option<&str> {
+        match self {
+            Self::Reserved { attempt, .. }
+            | Self::Started { attempt }
+            | Self::Sending { attempt, .. }
+            | Self::Answered { attempt, .. }
+            | Self::Recorded { attempt, .. }
+            | Self::Late { attempt } => Some(attempt),
+            _ => None,
+        }
+    }
+
     /// Whether it says that a bid is placed.
     pub(crate) fn is_placed(&self) -> bool {
         matches!(self, Self::Recorded { state, .. } if state == "placed")

@@ -38,7 +38,7 @@ pub(crate) struct History {
     pub(crate) reconciled: bool,
 }
 
-/// Who made an attempt, and when it came how far.
+/// Who made an attempt, and when it came how far the first time that it was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Trail {
     pub(crate) bidder: Option<usize>,
@@ -49,19 +49,24 @@ pub(crate) struct Trail {
 }
 
 impl History {
-    /// What bidders told of each attempt.
+    /// What the process told of each attempt that made it.
     pub(crate) fn trails(&self) -> HashMap<&str, Trail> {
+        let mut makers = HashMap::<&str, &Told>::new();
+        for told in &self.told {
+            let Some(attempt) = told.line.event.attempt() else { continue };
+            let maker = makers.entry(attempt).or_insert(told);
+            if told.line.at < maker.line.at {
+                *maker = told;
+            }
+        }
         let mut trails = HashMap::<&str, Trail>::new();
         for told in &self.told {
-            let (attempt, at) = match &told.line.event {
-                Event::Reserved { attempt, .. }
-                | Event::Started { attempt }
-                | Event::Sending { attempt, .. }
-                | Event::Answered { attempt, .. }
-                | Event::Recorded { attempt, .. }
-                | Event::Late { attempt } => (attempt.as_str(), told.line.at),
-                _ => continue,
-            };
+            let Some(attempt) = told.line.event.attempt() else { continue };
+            let is_maker = |maker: &&Told| (maker.bidder, maker.life) == (told.bidder, told.life);
+            if !makers.get(attempt).is_some_and(is_maker) {
+                continue;
+            }
+            let at = told.line.at;
             let trail = trails.entry(attempt).or_default();
             trail.bidder = Some(told.bidder);
             trail.first = Some(trail.first.map_or(at, |first| first.min(at)));
@@ -96,6 +101,11 @@ impl Kept {
         let resolved = |event: &String| event.starts_with("resolved_");
         self.state == "unknown"
             || self.events.iter().any(|event| doubts.contains(&event.as_str()) || resolved(event))
+    }
+
+    /// How often it was sent again.
+    pub(crate) fn resent(&self) -> usize {
+        self.events.iter().filter(|event| *event == "resent").count()
     }
 
     /// Whether somebody with a higher token has met it while it was started.

@@ -12,17 +12,24 @@ use crate::scenario::Scenario;
 /// An answer later than this finds no sender any more.
 pub(crate) const LATE: Duration = Duration::from_secs(4);
 
-/// How a bid is treated: the same in every run of a seed.
-pub(crate) fn judge(seed: u64, scenario: Scenario, bid: &Submission) -> Behaviour {
+/// Whether the attempt id is known as an idempotency key where this posting is.
+pub(crate) fn honours_keys(seed: u64, posting: &str) -> bool {
+    below(draw_for(seed, posting, 4), 1_000) < 300
+}
+
+/// How the bid is treated that comes after so many of its posting: the same in every run of a
+/// seed.
+pub(crate) fn judge(seed: u64, scenario: Scenario, bid: &Submission, before: usize) -> Behaviour {
     let drawn = |about| below(draw_for(seed, &bid.posting, about), 1_000);
     let slow = if drawn(1) < 700 { 3 + drawn(2) / 20 } else { 60 + drawn(2) * 3 / 10 };
     let mut behaviour = Behaviour {
         slow: Duration::from_millis(slow),
         refuses: drawn(3) < 30,
-        honours_keys: drawn(4) < 300,
+        honours_keys: honours_keys(seed, &bid.posting),
         ..Behaviour::default()
     };
-    if scenario.market_misbehaves() {
+    // Who comes again is served well: otherwise nothing could ever be settled.
+    if scenario.market_misbehaves() && before == 0 {
         let alone = scenario == Scenario::Market;
         let rare = if alone { 40 } else { 8 };
         let kind = drawn(5);
@@ -48,11 +55,11 @@ pub(crate) struct Arrival {
     pub(crate) attempt: String,
     /// Microseconds since boot.
     pub(crate) at: u64,
-    /// Whether the marketplace has it, or knew it already.
+    /// Whether it made a bid; a repeat that was known by its key made none.
     pub(crate) taken: bool,
-    /// Whether it was answered as one that it had.
-    pub(crate) repeated: bool,
     pub(crate) refused: bool,
+    /// Whether a repeat of the same attempt is the same bid to the marketplace.
+    pub(crate) keyed: bool,
     /// When the answer was sent, if one was.
     pub(crate) answered: Option<u64>,
 }
@@ -89,8 +96,8 @@ pub(crate) fn arrivals(
             attempt,
             at,
             taken,
-            repeated: visit.repeated,
             refused,
+            keyed: visit.behaviour.honours_keys,
             answered: (refused || visit.behaviour.cuts.is_none()).then_some(answered),
         }
     });
@@ -108,7 +115,7 @@ mod tests {
     #[test]
     fn a_seed_decides_how_each_posting_is_treated() {
         let all = |seed, scenario| -> Vec<Behaviour> {
-            (0..400).map(|n| judge(seed, scenario, &bid(&format!("p{n}")))).collect()
+            (0..400).map(|n| judge(seed, scenario, &bid(&format!("p{n}")), 0)).collect()
         };
         assert_eq!(all(4, Scenario::Market), all(4, Scenario::Market));
         assert_ne!(all(4, Scenario::Market), all(5, Scenario::Market));
@@ -119,6 +126,8 @@ mod tests {
         assert!(count(|one| one.cuts == Some(Cut::After)) > 0);
         assert!(count(|one| one.answers_after == LATE) > 0);
         assert!(count(|one| one.refuses) > 0 && count(|one| one.honours_keys) > 0);
+        let again = |n| judge(4, Scenario::Market, &bid(&format!("p{n}")), 1);
+        assert!((0..400).map(again).all(|one| one.cuts.is_none() && one.answers_after.is_zero()));
         let calm = all(4, Scenario::Crash);
         assert!(calm.iter().all(|one| one.cuts.is_none() && one.answers_after.is_zero()));
     }

@@ -26,7 +26,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     say(options.json, &format!("chaos: --seed {seed} --minutes {minutes} --scenario {scenario}"));
     let kind = if seed.is_multiple_of(2) { ServerKind::Redis70 } else { ServerKind::Valkey9 };
     let world = Arc::new(World::start(kind, scenario)?);
-    world.market.judge(move |bid, _| market::judge(seed, scenario, bid));
+    world.market.judge(move |bid, before| market::judge(seed, scenario, bid, before));
     let mut verdicts = Vec::new();
     let mut share = 0.0;
     let all: f64 = options.designs.iter().map(|design| weight(*design, scenario)).sum();

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::history::History;
+use crate::history::{History, Kept};
 use crate::scenario::Design;
 
 /// After a fault the fleet bids again within this long.
@@ -35,6 +35,8 @@ pub(crate) struct Verdict {
     pub(crate) duplicates: usize,
     /// Bids that were taken although the posting had one.
     pub(crate) double_bids: usize,
+    /// Attempts in doubt that were sent again, where the marketplace knows them by their id.
+    pub(crate) resent: usize,
     /// Attempts whose outcome nobody knows at the end.
     pub(crate) unknown: usize,
     /// Attempts whose outcome nobody knew at some time.
@@ -93,6 +95,7 @@ pub(crate) fn judge(history: &History, about: &About, mut broken: Vec<String>) -
         taken: history.arrivals.iter().filter(|arrival| arrival.taken).count(),
         duplicates: doubles.submissions,
         double_bids: doubles.bids,
+        resent: history.ledger.iter().map(Kept::resent).sum(),
         unknown,
         unknown_ever: unknowns.ever,
         unknown_unexplained: unknowns.unexplained.len(),

@@ -333,6 +333,12 @@ fn refused(reason: &Refusal, endpoint: &str) -> (u8, &'static str, &'static str)
         Refusal::ReadOnly(_) if endpoint.starts_with("sqlite:") => {
             (code::PERMISSION, "read_only", "make the file and its folder writable for this user")
         }
+        Refusal::ReadOnly(_) if endpoint.starts_with("postgres:") => (
+            code::UNAVAILABLE,
+            "read_only",
+            "name the primary, not a standby, and a role that may write: \
+             default_transaction_read_only is off for it",
+        ),
         Refusal::ReadOnly(_) => (code::UNAVAILABLE, "read_only", "name the primary, not a replica"),
         Refusal::Full(_) => (code::UNAVAILABLE, "full", "make room, then try again"),
         Refusal::Corrupt(_) => (

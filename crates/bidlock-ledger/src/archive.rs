@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use bidlock_core::{FencingToken, InvalidValue, Key, Prefix, WallTime};
 
+use crate::mark::ago;
 use crate::requests::OperatorNote;
 use crate::state::State;
 use crate::types::{AttemptInfo, AuditEntry, HistoryEntry};
@@ -54,6 +55,21 @@ pub enum Admitted {
     Taken,
     /// It was here already, exactly so.
     Known,
+}
+
+/// What the audit keeps of a prune.
+pub(crate) fn prune_note(
+    before: WallTime,
+    now: WallTime,
+    postings: usize,
+    attempts: u64,
+) -> OperatorNote {
+    let because = format!(
+        "over for more than {}: {postings} postings, {attempts} attempts (before {} us since 1970)",
+        ago(now.since(before)),
+        before.as_micros()
+    );
+    OperatorNote { actor: "bidlock".to_owned(), because }
 }
 
 /// What one step of a prune came to.

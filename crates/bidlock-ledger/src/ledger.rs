@@ -39,10 +39,12 @@ impl Ledger {
     }
 
     /// Remembers the last attempt that was started in a folder too, for the processes to come:
-    /// one small file for each ledger. Without it each process has only its own memory (L12).
+    /// a small file for each ledger, and one for each place where a ledger was. Without it each
+    /// process has only its own memory (L12).
     #[must_use]
     pub fn remembering(self, folder: impl Into<PathBuf>) -> Self {
-        Self { marks: Arc::new(Marks::kept_in(folder.into())), ..self }
+        let marks = Marks::kept_in(folder.into(), self.endpoint());
+        Self { marks: Arc::new(marks), ..self }
     }
 
     /// Opens a ledger in an SQLite file, made with access for its owner only where it is missing.
@@ -238,7 +240,15 @@ impl Ledger {
     /// # Cancel safety
     /// Nothing is changed by it.
     pub async fn attempt(&self, id: &AttemptId) -> Result<Option<AttemptInfo>> {
-        self.noted(self.store.attempt(id, self.wall()).await)
+        let found = self.noted(self.store.attempt(id, self.wall()).await)?;
+        // A start of this very process whose answer was lost is seen here first (L12).
+        if let Some(info) = found.as_ref().filter(|info| self.is_own(info))
+            && let Some(started) = info.started_at
+        {
+            let mark = Mark { attempt: info.id, started };
+            self.marks.remember_later(mark, &*self.platform.rng);
+        }
+        Ok(found)
     }
 
     /// Reads the history of a posting, oldest entry first.
@@ -319,6 +329,10 @@ impl Ledger {
 
     async fn open_attempt(&self, op: Op, key: &Key, now: WallTime) -> Result<Option<AttemptInfo>> {
         relabel(op, self.noted(self.store.open_attempt(key, now).await))
+    }
+
+    fn is_own(&self, info: &AttemptInfo) -> bool {
+        info.process == self.platform.processes.current()
     }
 
     fn wall(&self) -> WallTime {

@@ -1,15 +1,15 @@
 //! What a process remembers of the ledger that it bids with (L12), without asking the ledger.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+mod kept;
+
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use bidlock_core::{Rng, WallTime};
+use bidlock_core::{Endpoint, Rng, WallTime};
 
+use self::kept::Kept;
 use crate::archive::Standing;
 use crate::types::AttemptInfo;
 use crate::values::{AttemptId, LedgerId};
@@ -55,7 +55,7 @@ impl Mark {
 }
 
 /// A length of time in its largest unit, for people.
-fn ago(length: Duration) -> String {
+pub(crate) fn ago(length: Duration) -> String {
     let seconds = length.as_secs();
     let units = [(86_400, "d"), (3_600, "h"), (60, "min")];
     let unit = units.into_iter().find(|(unit, _)| seconds >= *unit);
@@ -65,7 +65,7 @@ fn ago(length: Duration) -> String {
 /// The marks of one process, and whether the ledger was held against them.
 #[derive(Debug, Default)]
 pub(crate) struct Marks {
-    folder: Option<PathBuf>,
+    kept: Option<Kept>,
     ledger: Mutex<Option<LedgerId>>,
     last: Mutex<Option<Mark>>,
     /// How often the store has failed.
@@ -76,8 +76,8 @@ pub(crate) struct Marks {
 
 impl Marks {
     /// Marks that are also kept in a folder, for the processes to come.
-    pub(crate) fn kept_in(folder: PathBuf) -> Self {
-        Self { folder: Some(folder), ..Self::default() }
+    pub(crate) fn kept_in(folder: PathBuf, endpoint: &Endpoint) -> Self {
+        Self { kept: Some(Kept::new(folder, endpoint)), ..Self::default() }
     }
 
     /// The store has failed: whatever answers next may be another ledger.
@@ -100,72 +100,42 @@ impl Marks {
     /// What a ledger has to know: the marks of this process, and of those before it.
     pub(crate) fn of(&self, ledger: LedgerId) -> Vec<Mark> {
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = self.folder.as_ref().and_then(|folder| read(&folder.join(ledger.to_string())));
-        last.into_iter().chain(kept.filter(|kept| Some(*kept) != last)).collect()
+        let mut marks: Vec<Mark> = last.into_iter().collect();
+        for kept in self.kept.iter().flat_map(|kept| kept.marks(ledger)) {
+            match kept {
+                Ok(mark) => marks.extend(mark.filter(|mark| !marks.contains(mark))),
+                Err(why) => tracing::warn!("{why}: a restored ledger may go unnoticed"),
+            }
+        }
+        marks
+    }
+
+    /// Why what earlier processes left for this ledger cannot be read; `None` when it can.
+    pub(crate) fn unreadable(&self, ledger: LedgerId) -> Option<String> {
+        self.kept.as_ref()?.marks(ledger).into_iter().find_map(Result::err)
+    }
+
+    /// Remembers an attempt that was seen started, unless a later one is remembered.
+    pub(crate) fn remember_later(&self, mark: Mark, rng: &dyn Rng) {
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| last.started < mark.started) {
+            self.remember(mark, rng);
+        }
     }
 
     /// Remembers an attempt that was seen started.
     pub(crate) fn remember(&self, mark: Mark, rng: &dyn Rng) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(mark);
         let ledger = *self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        let (Some(folder), Some(ledger)) = (&self.folder, ledger) else { return };
-        if let Err(error) = write(folder, ledger, mark, rng) {
-            let folder = folder.display();
+        let (Some(kept), Some(ledger)) = (&self.kept, ledger) else { return };
+        if let Err(error) = kept.put(ledger, mark, rng) {
+            let folder = kept.folder.display();
             tracing::warn!(
                 %folder, %error,
                 "cannot remember the last bid there: a restored ledger may go unnoticed"
             );
         }
     }
-}
-
-/// A mark that an earlier process has left. One that cannot be read tells nothing.
-fn read(path: &Path) -> Option<Mark> {
-    let unreadable = |error: &dyn std::fmt::Display| {
-        let path = path.display();
-        tracing::warn!(
-            %path, %error,
-            "cannot read which bid was the last: a restored ledger may go unnoticed"
-        );
-    };
-    match fs::read_to_string(path) {
-        Ok(text) => {
-            let mark = Mark::read(&text);
-            if mark.is_none() {
-                unreadable(&"it is not a line of an attempt id and a time");
-            }
-            mark
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => {
-            unreadable(&error);
-            None
-        }
-    }
-}
-
-/// Puts a mark in the place of the one before. It needs not outlive a power cut: the ledger does,
-/// and an older mark is only a weaker witness.
-fn write(folder: &Path, ledger: LedgerId, mark: Mark, rng: &dyn Rng) -> io::Result<()> {
-    let new = folder.join(format!("{ledger}.{:016x}", rng.next_u64()));
-    let put = || {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new);
-        file?.write_all(mark.line().as_bytes())
-    };
-    let written = put().or_else(|error| {
-        if error.kind() != io::ErrorKind::NotFound {
-            return Err(error);
-        }
-        // As the folder of the embedded ledger, which may come to lie in it.
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        put()
-    });
-    let placed = written.and_then(|()| fs::rename(&new, folder.join(ledger.to_string())));
-    if placed.is_err() {
-        // It may not be there; what is left of it harms nobody.
-        drop(fs::remove_file(&new));
-    }
-    placed
 }
 
 #[cfg(test)]

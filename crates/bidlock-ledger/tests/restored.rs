@@ -165,6 +165,37 @@ fn a_copy_that_was_pruned_before_the_last_start_does_not_pass_for_it() {
 }
 
 #[test]
+fn a_ledger_that_was_made_anew_in_the_place_of_a_lost_one_is_noticed() {
+    let machine = Machine::new();
+    let ledger = machine.process("live.db");
+    let lost = machine.started(&ledger, "a");
+    machine.copy("live.db", "copy.db");
+    drop(ledger);
+    let empty = |path: &Path| {
+        for end in ["", "-wal", "-shm"] {
+            let file = PathBuf::from(format!("{}{end}", path.display()));
+            std::fs::remove_file(file).unwrap_or_default();
+        }
+    };
+    empty(&machine.path("live.db"));
+    let anew = machine.process("live.db");
+    let why = machine.refused(&anew, "a").unwrap();
+    assert!(why.contains(&lost.to_string()) && why.contains("is not in it"), "{why}");
+    // Elsewhere a new ledger is what it looks like.
+    assert_eq!(machine.refused(&machine.process("new.db"), "a"), None);
+    machine.test.clock.advance(Duration::from_secs(1));
+    block_on(anew.accept(&note())).unwrap();
+    let later = machine.started(&anew, "b");
+    assert_eq!(machine.refused(&machine.process("live.db"), "c"), None);
+    // The first one comes back, whole, and knows nothing of what the second one let begin.
+    drop(anew);
+    empty(&machine.path("live.db"));
+    std::fs::copy(machine.path("copy.db"), machine.path("live.db")).unwrap();
+    let why = machine.refused(&machine.process("live.db"), "b").unwrap();
+    assert!(why.contains(&later.to_string()), "{why}");
+}
+
+#[test]
 fn a_mark_that_cannot_be_read_or_written_keeps_nobody_from_bidding() {
     let machine = Machine::new();
     let ledger = machine.process("live.db");
@@ -176,14 +207,20 @@ fn a_mark_that_cannot_be_read_or_written_keeps_nobody_from_bidding() {
     let only = || -> Vec<_> {
         machine.path("marks").read_dir().unwrap().map(|it| it.unwrap().file_name()).collect()
     };
-    assert_eq!(only(), [id.as_str()], "nothing else is left in the folder");
+    let place = only().into_iter().find(|name| *name != *id).unwrap();
+    assert!(place.to_string_lossy().starts_with("at-") && only().len() == 2, "{:?}", only());
+    let ledger = machine.process("live.db");
+    assert_eq!(block_on(ledger.marks_unreadable()).unwrap(), None);
     std::fs::write(&mark, "torn").unwrap();
+    std::fs::remove_file(machine.path("marks").join(&place)).unwrap();
     assert_eq!(machine.refused(&machine.process("live.db"), "b"), None);
+    let why = block_on(ledger.marks_unreadable()).unwrap().unwrap();
+    assert!(why.contains(&id) && why.contains("not a line of an attempt id"), "{why}");
     std::fs::remove_file(&mark).unwrap();
     std::fs::create_dir(&mark).unwrap();
     let ledger = machine.process("live.db");
     machine.started(&ledger, "c");
-    assert_eq!(only(), [id.as_str()], "what could not be put in its place is gone");
+    assert_eq!(only().len(), 2, "what could not be put in its place is gone: {:?}", only());
     // No folder at all: a file is in its place.
     let none = |path: &Path| {
         let opened = Ledger::open_sqlite(&machine.path("live.db"), &machine.platform());

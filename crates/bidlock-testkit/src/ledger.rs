@@ -167,6 +167,7 @@ macro_rules! __every_ledger_rule {
             restoring::a_ledger_keeps_its_identity: "L12",
             restoring::an_acceptance_is_kept: "L7 L12",
             restoring::a_ledger_that_forgot_a_start_gives_nothing_out: "L12",
+            restoring::a_ledger_that_was_made_anew_gives_nothing_out: "L12",
             restoring::what_was_pruned_is_not_missed: "L10 L12",
             admitting::all_that_is_known_of_a_posting_is_taken_along: "L7 L8",
             admitting::taking_in_the_same_again_changes_nothing: "L7",

@@ -20,7 +20,7 @@ struct Fleet {
     world: World,
     link: Arc<LossyLedger>,
     ledger: Ledger,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Fleet {
@@ -31,7 +31,7 @@ impl Fleet {
         let store = Arc::new(SqliteStore::open(&path, &world.platform()).unwrap());
         let link = Arc::new(LossyLedger::new(store));
         let ledger = Ledger::new(Arc::clone(&link) as _, &world.platform());
-        Self { world, link, ledger, _folder: folder }
+        Self { world, link, ledger, folder }
     }
 
     fn bidder(&self) -> BidGuard {
@@ -98,6 +98,24 @@ async fn a_start_whose_answer_was_lost_is_read_back_until_the_ledger_answers() {
     assert!(!bid.submission().left().is_zero());
     let Placement::Recorded(info) = bid.finish(placed()).await.unwrap() else { panic!() };
     assert_eq!(info.state, State::Placed);
+}
+
+#[tokio::test]
+async fn a_start_that_was_read_back_is_remembered() {
+    // L12
+    let fleet = Fleet::new();
+    let folder = fleet.folder.path().join("marks");
+    let ledger = fleet.ledger.clone().remembering(&folder);
+    let guard = BidGuard::new(fleet.world.locker(), ledger);
+    fleet.link.spoil_starts(&[Fate::AnswerLost]);
+    let Begin::Started(bid) = fleet.begin(&guard, &quick()).await.unwrap() else { panic!() };
+    let attempt = bid.submission().attempt().to_string();
+    let kept: Vec<_> = folder.read_dir().unwrap().map(|file| file.unwrap().path()).collect();
+    assert_eq!(kept.len(), 2, "of the ledger and of its place: {kept:?}");
+    for mark in kept {
+        let line = std::fs::read_to_string(mark).unwrap();
+        assert!(line.starts_with(&attempt), "{line}");
+    }
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! The design under test.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
-use bidlock::ledger::{Outcome, Verdict};
+use bidlock::ledger::{Fingerprint, Outcome, Verdict};
 use bidlock::{Begin, BidGuard, BidOptions, Key, Locker, Placement, StoreUrl, Ttl, Wait};
 use bidlock_core::Prefix;
 
@@ -12,9 +13,12 @@ use super::watch::Watched;
 use super::{SUBMIT, Shared, TTL, Tried, WAIT, machine};
 use crate::event::Event;
 use crate::feed::Feed;
+use crate::market;
 
 /// The marketplace's name in keys.
 pub(crate) const MARKET: &str = "fake";
+/// How long a marketplace knows an attempt id: longer than any run.
+const KEYS_KEPT: Duration = Duration::from_hours(24);
 
 pub(super) struct Ledgered {
     shared: Arc<Shared>,
@@ -56,15 +60,17 @@ impl Ledgered {
 
     async fn try_bid(&self, number: u64) -> Result<Tried, bidlock::Error> {
         let key = Key::new(MARKET, &Feed::name(number))?;
-        let options =
-            BidOptions::default().wait(Wait::For(WAIT)).ttl(self.ttl).submit_timeout(SUBMIT);
+        let honours_keys = market::honours_keys(self.shared.setup.seed, &Feed::name(number));
+        let options = self.options(number, honours_keys);
         let bid = match self.guard.begin(&key, &options).await? {
             Begin::Started(bid) => bid,
             Begin::Not(verdict) => {
                 let posting = Feed::name(number);
                 let name = verdict.as_str().to_owned();
                 self.shared.log.say(Event::Not { posting, verdict: name });
-                let open = matches!(verdict, Verdict::InProgress(_));
+                // What is in doubt may be sent again where its id is known.
+                let open = matches!(verdict, Verdict::InProgress(_))
+                    || honours_keys && matches!(verdict, Verdict::InDoubt(_));
                 return Ok(if open { Tried::Again } else { Tried::Over });
             }
         };
@@ -81,6 +87,13 @@ impl Ledgered {
         let placement = bid.finish(outcome.fitted()).await?;
         let late = matches!(placement, Placement::Late(_));
         Ok(if again && !late { Tried::Again } else { Tried::Over })
+    }
+
+    fn options(&self, number: u64, honours_keys: bool) -> BidOptions {
+        let options =
+            BidOptions::default().wait(Wait::For(WAIT)).ttl(self.ttl).submit_timeout(SUBMIT);
+        let options = options.payload(Fingerprint::of(Feed::name(number).as_bytes()));
+        if honours_keys { options.honours_keys(KEYS_KEPT) } else { options }
     }
 
     pub(super) const fn guard(&self) -> &BidGuard {

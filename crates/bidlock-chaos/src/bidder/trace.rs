@@ -79,6 +79,10 @@ impl Subscriber for Ear {
                 log.say(Event::Started { attempt });
                 reach(log, Point::Started);
             }
+            "resent" => {
+                log.say(Event::Resent { attempt });
+                reach(log, Point::Started);
+            }
             "recorded" => {
                 log.say(Event::Recorded { attempt, state });
                 reach(log, Point::Recorded);

@@ -23,9 +23,9 @@ pub(super) fn find(history: &History) -> Found {
         arrivals.sort_by_key(|arrival| arrival.at);
         found.bids += arrivals.iter().filter(|one| one.taken).count().saturating_sub(1);
         for (index, later) in arrivals.iter().enumerate() {
-            // One that the marketplace knows by its key is the same submission once more.
-            let open = arrivals[..index].iter().find(|earlier| !settled(earlier, later));
-            if let Some(open) = open.filter(|_| !later.repeated) {
+            let may_have_happened =
+                |earlier: &&&Arrival| !settled(earlier, later) && !same(earlier, later);
+            if let Some(open) = arrivals[..index].iter().find(may_have_happened) {
                 found.submissions += 1;
                 let (first, second) = (&open.attempt, &later.attempt);
                 let apart = (later.at - open.at) / 1_000;
@@ -34,6 +34,11 @@ pub(super) fn find(history: &History) -> Found {
         }
     }
     found
+}
+
+/// Whether both are one bid to the marketplace, which knows the attempt by its key.
+fn same(earlier: &Arrival, later: &Arrival) -> bool {
+    later.keyed && earlier.attempt == later.attempt
 }
 
 /// Whether a submission was answered by a refusal before another one arrived.

@@ -42,9 +42,9 @@ fn tell(history: &mut History, bidder: usize, at: u64, event: Event) {
 
 fn arrive(history: &mut History, posting: &str, attempt: &str, at: u64) -> usize {
     let (posting, attempt) = (posting.to_owned(), attempt.to_owned());
-    let (taken, repeated, refused) = (true, false, false);
-    let answered = Some((at + 5) * MS);
-    let arrival = Arrival { posting, attempt, at: at * MS, taken, repeated, refused, answered };
+    let (taken, refused, keyed) = (true, false, false);
+    let (at, answered) = (at * MS, Some((at + 5) * MS));
+    let arrival = Arrival { posting, attempt, at, taken, refused, keyed, answered };
     history.arrivals.push(arrival);
     history.arrivals.len() - 1
 }
@@ -111,8 +111,10 @@ fn a_second_submission_is_a_duplicate_whatever_the_marketplace_did() {
     // That it was cut off helps nobody: it could have been taken.
     twice.arrivals[second].taken = false;
     assert_eq!((verdict(&twice).duplicates, verdict(&twice).double_bids), (1, 0));
-    twice.arrivals[second].repeated = true;
+    twice.arrivals[second].keyed = true;
     assert_eq!(verdict(&twice).duplicates, 0, "the marketplace knows it by its key");
+    "b".clone_into(&mut twice.arrivals[second].attempt);
+    assert_eq!(verdict(&twice).duplicates, 1, "another attempt has another key");
 }
 
 #[test]
@@ -255,6 +257,13 @@ fn an_unknown_outcome_needs_a_fault_between_start_and_record() {
     assert!(!explains(fault("stop", Target::Bidder(0), 20, 99), &plain), "too early");
     assert!(!explains(fault("stop", Target::Bidder(0), 901, 999), &plain), "too late");
     assert!(!explains(fault("market-late", Target::Bid("b".to_owned()), 110, 900), &plain));
+    let mut resent = unknown(&["reserved", "started", "unknown", "resent", "placed"]);
+    tell(&mut resent, 3, 5_000, Event::Sending { posting: "p1".into(), attempt: "a".into() });
+    arrive(&mut resent, "p1", "a", 5_001);
+    resent.faults.push(fault("stop", Target::Bidder(3), 300, 9_000));
+    assert!(says(&resent, "unexplained: p1"), "it was not the sender of the doubt");
+    resent.faults.push(fault("stop", Target::Bidder(0), 300, 400));
+    assert_eq!((verdict(&resent).unknown_unexplained, verdict(&resent).resent), (0, 1));
     let redis = || fault("flushall", Target::Redis, 20, 20);
     assert!(!explains(redis(), &plain), "the lock has no part in it");
     assert!(explains(redis(), &["reserved", "started", "doubted"]), "it was met by another");

@@ -36,7 +36,7 @@ pub(super) fn compare(history: &History) -> Vec<String> {
 }
 
 fn contradiction(kept: &Kept, came: &[&Arrival], reconciled: bool) -> Option<&'static str> {
-    let taken = came.iter().any(|one| one.taken || one.repeated);
+    let taken = came.iter().any(|one| one.taken);
     if came.iter().any(|one| one.posting != kept.posting) {
         return Some("it was sent for another posting");
     }

@@ -9,8 +9,8 @@ use crate::output::{Cell, Table, time};
 
 /// Lists attempts, or the history of one posting.
 pub(crate) async fn run(args: BidsArgs, context: &Context) -> Result<u8, Failure> {
-    context.say_default();
-    let ledger = context.ledger().await?;
+    context.say_default_ledger();
+    let ledger = context.ledger_to_read().await?;
     if !args.history {
         list(&ledger, &args, context).await?;
     }

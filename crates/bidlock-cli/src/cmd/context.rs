@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bidlock::ledger::{Ledger, OperatorNote};
-use bidlock::{Builder, Clock, Key, Locker, Platform, WallTime, open_ledger};
+use bidlock::{Builder, Clock, Key, Locker, Platform, StoreUrl, WallTime, open_ledger};
 use nix::unistd::{User, getuid};
 
 use crate::args::{Global, Target, Wait};
@@ -41,6 +41,17 @@ impl Context {
         }
     }
 
+    /// The same, for what asks the ledger only.
+    pub(crate) fn say_default_ledger(&self) {
+        let is_default = matches!(
+            (&self.config.ledger.value, &self.config.default_file),
+            (StoreUrl::Sqlite(ledger), Some(file)) if ledger == file
+        );
+        if is_default {
+            self.say_default();
+        }
+    }
+
     /// Opens the lock store.
     pub(crate) async fn locker(&self) -> Result<Locker, Failure> {
         Ok(self.builder().open(self.config.lock.built()?).await?)
@@ -63,6 +74,21 @@ impl Context {
             Some(folder) => ledger.remembering(folder),
             None => ledger,
         })
+    }
+
+    /// Opens a ledger that is there, to look at it: a file that was named and does not exist is a
+    /// slip of the name, and would only tell that nothing was ever bid.
+    pub(crate) async fn ledger_to_read(&self) -> Result<Ledger, Failure> {
+        let ledger = &self.config.ledger;
+        if let StoreUrl::Sqlite(path) = &ledger.value
+            && self.config.default_file.as_ref() != Some(path)
+            && !path.exists()
+        {
+            let message = format!("{ledger}: there is no such file");
+            return Err(Failure::new(code::CONFIG, "no_file", message)
+                .hint("correct the name; the first bid, or an import, makes the file"));
+        }
+        self.ledger().await
     }
 
     /// The key that a posting or a name means.

@@ -76,22 +76,29 @@ async fn ledger(doctor: &dyn Diagnose, ttl: Ttl, context: &Context) -> Vec<Findi
     if !(sound && is_made(&findings)) {
         return findings;
     }
-    let forgotten = async { Ok::<_, Failure>(context.ledger().await?.forgotten().await?) };
-    match forgotten.await {
-        Ok(None) => findings.push(Finding::good("marks", "it knows what this machine saw started")),
-        Ok(Some(why)) => {
-            let harm = "bids that it has forgotten would be made again: it gives nothing out";
-            let mend = "bidlock ledger import FILE (the newest export), or ask the marketplaces, \
-                        then bidlock ledger accept --because TEXT";
-            findings.push(Finding::failure("marks", why, harm, mend));
-        }
-        Err(failure) => {
-            let harm = "no bid can be made with it";
-            let mend = failure.hint.clone().unwrap_or_default();
-            findings.push(Finding::failure("marks", failure.with_causes(), harm, mend));
-        }
-    }
+    findings.push(marks(context).await.unwrap_or_else(|failure| {
+        let harm = "no bid can be made with it";
+        let mend = failure.hint.clone().unwrap_or_default();
+        Finding::failure("marks", failure.with_causes(), harm, mend)
+    }));
     findings
+}
+
+/// Whether the ledger knows what this machine saw started in it (L12).
+async fn marks(context: &Context) -> Result<Finding, Failure> {
+    let ledger = context.ledger().await?;
+    if let Some(why) = ledger.forgotten().await? {
+        let harm = "bids that it has forgotten would be made again: it gives nothing out";
+        let mend = "bidlock ledger import FILE (the newest export), or ask the marketplaces, \
+                    then bidlock ledger accept --because TEXT";
+        return Ok(Finding::failure("marks", why, harm, mend));
+    }
+    if let Some(why) = ledger.marks_unreadable().await? {
+        let harm = "should the ledger be an older copy, this machine would not notice";
+        let mend = "mend its rights, or remove it: the next bid writes it anew";
+        return Ok(Finding::warning("marks", why, harm, mend));
+    }
+    Ok(Finding::good("marks", "it knows what this machine saw started"))
 }
 
 fn show(sections: &[Section], context: &Context) -> Result<(), Failure> {
@@ -226,7 +233,8 @@ fn summary(sections: &[Section], code: u8, context: &Context) {
         let counts = [Severity::Good, Severity::Warning, Severity::Failure].map(count);
         let [good, warnings, failures] = counts;
         lines.push(format!(
-            "{}: {good} good, {warnings} warning{}, {failures} failure{}",
+            "{} {}: {good} good, {warnings} warning{}, {failures} failure{}",
+            section.store,
             section.place,
             plural(warnings),
             plural(failures),
@@ -236,8 +244,13 @@ fn summary(sections: &[Section], code: u8, context: &Context) {
         }
     }
     let [good, warnings, failures] = total;
+    let failed =
+        |section: &&Section| section.findings.iter().any(|f| f.severity == Severity::Failure);
+    let failed: Vec<&str> = sections.iter().filter(failed).map(|section| section.store).collect();
     let object = json!({
         "store": context.config.lock.to_string(),
+        "ledger": sections.iter().find(|it| it.store == "ledger").map(|it| it.place.clone()),
+        "failed": failed,
         "good": good,
         "warnings": warnings,
         "failures": failures,

@@ -29,7 +29,7 @@ pub(crate) async fn run(args: LedgerArgs, context: &Context) -> Result<u8, Failu
 
 /// Brings the schema up to date, as the role that owns it where roles are apart.
 async fn migrate(context: &Context) -> Result<u8, Failure> {
-    context.say_default();
+    context.say_default_ledger();
     let url = context.config.ledger.built()?;
     let from = version(url, context).await;
     bidlock::migrate_ledger(url, &context.platform).await?;
@@ -56,7 +56,7 @@ async fn version(url: &StoreUrl, context: &Context) -> Option<u32> {
 
 /// Accepts a ledger that was restored from an older copy (L12).
 async fn accept(args: AcceptArgs, context: &Context) -> Result<u8, Failure> {
-    context.say_default();
+    context.say_default_ledger();
     let ledger = context.ledger().await?;
     let forgotten = ledger.forgotten().await?;
     ledger.accept(&context.note(args.because)).await?;

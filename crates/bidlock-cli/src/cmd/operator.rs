@@ -14,13 +14,13 @@ use crate::output::{Table, time};
 /// Ends the doubt about an attempt.
 pub(crate) async fn resolve(args: ResolveArgs, context: &Context) -> Result<u8, Failure> {
     let key = context.posting_key(&args.marketplace, &args.posting)?;
-    context.say_default();
+    context.say_default_ledger();
     let resolution = match args.placed {
         Some(reference) => Resolution::Placed { reference: Some(reference) },
         None if args.refused => Resolution::Refused,
         None => Resolution::NotSent { sender_is_gone: args.sender_is_gone },
     };
-    let ledger = context.ledger().await?;
+    let ledger = context.ledger_to_read().await?;
     let verdict = ledger.should_bid(&key, &Freshness::default()).await?;
     let meant = |open: &&AttemptInfo| args.attempt.is_none_or(|id| id == open.id);
     if let Some(open) = verdict.attempt().filter(meant) {
@@ -60,8 +60,8 @@ fn check_commands(open: &AttemptInfo, resolution: &Resolution) -> Result<(), Fai
 /// Notes that a placed bid was withdrawn.
 pub(crate) async fn withdraw(args: WithdrawArgs, context: &Context) -> Result<u8, Failure> {
     let key = context.posting_key(&args.marketplace, &args.posting)?;
-    context.say_default();
-    let ledger = context.ledger().await?;
+    context.say_default_ledger();
+    let ledger = context.ledger_to_read().await?;
     let done = ledger.withdraw(&key, &context.note(args.because)).await.map_err(explain)?;
     show(&done, "noted", context)
 }
@@ -69,8 +69,8 @@ pub(crate) async fn withdraw(args: WithdrawArgs, context: &Context) -> Result<u8
 /// Lets a posting be bid on again.
 pub(crate) async fn reopen(args: ReopenArgs, context: &Context) -> Result<u8, Failure> {
     let key = context.posting_key(&args.marketplace, &args.posting)?;
-    context.say_default();
-    let ledger = context.ledger().await?;
+    context.say_default_ledger();
+    let ledger = context.ledger_to_read().await?;
     let done = ledger.reopen(&key, &context.note(args.because)).await.map_err(explain)?;
     show(&done, "reopened", context)
 }
@@ -129,8 +129,8 @@ fn show(attempt: &AttemptInfo, done: &str, context: &Context) -> Result<u8, Fail
 
 /// Shows who overruled what, and why.
 pub(crate) async fn audit(args: AuditArgs, context: &Context) -> Result<u8, Failure> {
-    context.say_default();
-    let ledger = context.ledger().await?;
+    context.say_default_ledger();
+    let ledger = context.ledger_to_read().await?;
     let mut entries = Vec::new();
     let mut after = None;
     loop {
@@ -167,7 +167,7 @@ pub(crate) async fn audit(args: AuditArgs, context: &Context) -> Result<u8, Fail
             time::rfc3339(entry.at).into(),
             entry.actor.clone().into(),
             entry.act.clone().into(),
-            what.join(" ").into(),
+            if what.is_empty() { dash() } else { what.join(" ") }.into(),
             entry.attempt.map_or_else(dash, |id| id.to_string()).into(),
             token.map_or_else(dash, |token| token.to_string()).into(),
             entry.because.clone().into(),

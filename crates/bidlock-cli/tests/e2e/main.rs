@@ -66,6 +66,11 @@ impl User {
         self.path("state/bidlock/bidlock.db")
     }
 
+    /// Where the last bids are remembered.
+    pub(crate) fn marks(&self) -> PathBuf {
+        self.path("state/bidlock/marks")
+    }
+
     /// Any program in this user's home and environment.
     pub(crate) fn program(&self, name: impl AsRef<Path>) -> Command {
         let mut command = Command::new(name.as_ref());

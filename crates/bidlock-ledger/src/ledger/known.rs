@@ -36,6 +36,18 @@ impl Ledger {
         self.missed(Op::Standing, &standing, self.wall()).await
     }
 
+    /// Tells why what earlier processes of this machine remember of this ledger cannot be read: a
+    /// restored copy may go unnoticed then (L12). `None` when it can, or nothing was left.
+    ///
+    /// # Errors
+    /// The store gave no answer.
+    ///
+    /// # Cancel safety
+    /// Nothing is changed by it.
+    pub async fn marks_unreadable(&self) -> Result<Option<String>> {
+        Ok(self.marks.unreadable(self.standing().await?.id))
+    }
+
     async fn missed(&self, op: Op, standing: &Standing, now: WallTime) -> Result<Option<String>> {
         if let Some(why) = &standing.changed {
             return Ok(Some(why.clone()));

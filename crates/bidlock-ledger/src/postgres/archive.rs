@@ -10,7 +10,7 @@ use super::operate::{append_audit, expect_one};
 use super::pool::Session;
 use super::rows::{self, int8, sql, sql_time, text};
 use super::statements::Statements;
-use crate::archive::{Dossier, KeptAttempt, Standing, every_state};
+use crate::archive::{Dossier, KeptAttempt, Standing, every_state, prune_note};
 use crate::error::Subject;
 use crate::requests::{AuditAct, OperatorNote};
 use crate::state::State;
@@ -189,13 +189,7 @@ pub(super) async fn prune(
         removed += 1;
     }
     if raised || removed > 0 {
-        let note = OperatorNote {
-            actor: "bidlock".to_owned(),
-            because: format!(
-                "over before {}us since 1970: {removed} postings, {attempts} attempts",
-                before.as_micros()
-            ),
-        };
+        let note = prune_note(before, now, removed, attempts);
         note_of_ledger(&transaction, sqls, "prune", &note, now).await?;
     }
     transaction.commit().await?;

@@ -11,7 +11,9 @@ use super::step::{Done, expect_one};
 use super::worker::Wanted;
 use super::{SqliteStore, about, admit, operate};
 use crate::Result;
-use crate::archive::{Admitted, Archive, Dossier, KeptAttempt, Pruned, Standing, every_state};
+use crate::archive::{
+    Admitted, Archive, Dossier, KeptAttempt, Pruned, Standing, every_state, prune_note,
+};
 use crate::error::{Op, Subject};
 use crate::requests::OperatorNote;
 use crate::state::State;
@@ -234,13 +236,7 @@ fn prune(
         Ok(())
     })?;
     if raised || removed > 0 {
-        let note = OperatorNote {
-            actor: "bidlock".to_owned(),
-            because: format!(
-                "over before {}us since 1970: {removed} postings, {attempts} attempts",
-                before.as_micros()
-            ),
-        };
+        let note = prune_note(before, now, removed, attempts as u64);
         operate::note_of_ledger(db, "prune", &note, now)?;
     }
     Ok(attempts as u64)

@@ -25,6 +25,9 @@ pub struct SqliteDoctor {
 
 const REACH: &str = "reach";
 const SCHEMA: &str = "schema";
+const RESTORE: &str = "restore a backup, bidlock ledger import the newest export, or ask the \
+                       marketplaces what it has forgotten, then bidlock ledger accept --because \
+                       TEXT";
 /// With less room than this, soon no bid can be recorded.
 const ROOM_MIN: u64 = 64 << 20;
 
@@ -103,8 +106,7 @@ fn inside(path: &Path, patience: &Patience) -> Result<Vec<Finding>, Fault> {
         Finding::good("damage", "none is seen")
     } else {
         let why = "what was done may be forgotten";
-        let mend = "restore a backup, then bidlock ledger accept --because TEXT";
-        Finding::failure("damage", checked, why, mend)
+        Finding::failure("damage", checked, why, RESTORE)
     });
     Ok(findings)
 }
@@ -179,9 +181,7 @@ fn unreached(path: &Path, fault: Fault) -> Finding {
         LedgerError::Refused { reason: Refusal::Full(_), .. } => {
             format!("df '{shown}' shows the disk: make room on it")
         }
-        LedgerError::Refused { reason: Refusal::Corrupt(_), .. } => {
-            "restore a backup, then bidlock ledger accept --because TEXT".to_owned()
-        }
+        LedgerError::Refused { reason: Refusal::Corrupt(_), .. } => RESTORE.to_owned(),
         _ => format!("ls -l '{shown}' shows whether its folder and disk are there"),
     };
     let below = std::error::Error::source(&error);

@@ -69,6 +69,26 @@ pub(super) async fn a_ledger_that_forgot_a_start_gives_nothing_out(scene: &Scene
     assert!(is_given_out(&next(scene, &folder), scene, "d").await);
 }
 
+pub(super) async fn a_ledger_that_was_made_anew_gives_nothing_out(scene: &Scene) {
+    let folder = crate::temp_dir();
+    let first = next(scene, &folder);
+    let request = scene.request(5);
+    sure(first.reserve(&key("a"), &request).await);
+    sure(first.start(&request.attempt, &scene.start_request(5)).await);
+    // What is left of a ledger that was lost: the mark of its place, and one of an id that is no
+    // more (L12). The attempt is one that this ledger, as new as that, does not know.
+    let id = sure(first.standing().await).id.to_string();
+    assert!(std::fs::remove_file(folder.path().join(&id)).is_ok());
+    assert!(is_given_out(&next(scene, &folder), scene, "b").await, "this ledger knows it");
+    let Ok(files) = folder.path().read_dir() else { panic!("a folder of marks") };
+    let left: Vec<_> = files.flatten().map(|file| file.path()).collect();
+    assert_eq!(left.len(), 1, "the mark of the place: {left:?}");
+    let stranger = bidlock_ledger::AttemptId::random(scene.machine().rng.as_ref());
+    let line = format!("{stranger} {}\n", scene.now().as_micros());
+    assert!(std::fs::write(&left[0], line).is_ok());
+    assert!(!is_given_out(&next(scene, &folder), scene, "c").await, "it was another ledger's");
+}
+
 pub(super) async fn what_was_pruned_is_not_missed(scene: &Scene) {
     let folder = crate::temp_dir();
     let first = next(scene, &folder);

@@ -4,7 +4,7 @@ mod archive;
 mod faults;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ pub fn sabotaged(fixture: LedgerFixture, fault: LedgerFault) -> LedgerFixture {
     let opened = AtomicBool::new(false);
     fixture.wrapped(move |inner| {
         let again = opened.swap(true, Ordering::SeqCst);
-        let payloads = Mutex::default();
-        Arc::new(Saboteur { inner, fault, again, payloads })
+        let (payloads, place) = (Mutex::default(), elsewhere(&*inner));
+        Arc::new(Saboteur { inner, fault, again, payloads, place })
     })
 }
 
@@ -38,6 +38,15 @@ struct Saboteur {
     /// Whether this is not the first process that opens the store.
     again: bool,
     payloads: Mutex<HashMap<AttemptId, Option<Fingerprint>>>,
+    /// A place of its own.
+    place: Endpoint,
+}
+
+/// A place that no other process has found this store at.
+fn elsewhere(inner: &dyn Store) -> Endpoint {
+    static OPENED: AtomicU64 = AtomicU64::new(0);
+    let number = OPENED.fetch_add(1, Ordering::SeqCst);
+    Endpoint::new(format!("{}#{number}", inner.endpoint()))
 }
 
 const YEARS: Duration = Duration::from_hours(24 * 1_000);
@@ -384,6 +393,6 @@ impl Store for Saboteur {
     }
 
     fn endpoint(&self) -> &Endpoint {
-        self.inner.endpoint()
+        if self.does(LedgerFault::LosesItsPlace) { &self.place } else { self.inner.endpoint() }
     }
 }

@@ -18,7 +18,7 @@ const PAGE: u32 = 200;
 /// Writes all of the ledger as JSON Lines.
 pub(super) async fn run(args: &ExportArgs, context: &Context) -> Result<u8, Failure> {
     let Some(file) = &args.file else {
-        let ledger = context.ledger().await?;
+        let ledger = context.ledger_to_read().await?;
         let mut out = BufWriter::new(io::stdout().lock());
         let end = write(&ledger, &mut out, context).await;
         let end = end.and_then(|end| Ok(out.flush().map(|()| end)?));
@@ -26,7 +26,7 @@ pub(super) async fn run(args: &ExportArgs, context: &Context) -> Result<u8, Fail
         return Ok(0);
     };
     check_place(file, args.overwrite)?;
-    let ledger = context.ledger().await?;
+    let ledger = context.ledger_to_read().await?;
     let part = part_of(file);
     let written = to_file(&ledger, &part, file, context).await;
     if written.is_err() {
@@ -70,7 +70,14 @@ async fn to_file(
 ) -> Result<End, Failure> {
     let failed = |e: io::Error| {
         let message = format!("{}: {e}", file.display());
-        Failure { message, ..Failure::from(e) }.hint("name a file that can be written")
+        let no_folder = e.kind() == io::ErrorKind::NotFound;
+        let failure =
+            Failure { message, ..Failure::from(e) }.hint("name a file that can be written");
+        if no_folder {
+            Failure { code: code::USAGE, kind: "not_found", ..failure }
+        } else {
+            failure
+        }
     };
     // Whoever reads it knows who bids on what.
     let mut options = OpenOptions::new();

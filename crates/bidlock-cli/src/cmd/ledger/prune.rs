@@ -33,8 +33,8 @@ pub(super) async fn run(args: PruneArgs, context: &Context) -> Result<u8, Failur
             .as_micros()
             .saturating_sub(u64::try_from(args.older_than.as_micros()).unwrap_or(u64::MAX)),
     );
-    context.say_default();
-    let ledger = context.ledger().await?;
+    context.say_default_ledger();
+    let ledger = context.ledger_to_read().await?;
     if !args.yes {
         return count(&ledger, before, context).await;
     }

@@ -8,8 +8,8 @@ use crate::output::{Cell, Table, time};
 
 /// Shows which ledger it is, what is in it, and what stands against it.
 pub(super) async fn run(context: &Context) -> Result<u8, Failure> {
-    context.say_default();
-    let ledger = context.ledger().await?;
+    context.say_default_ledger();
+    let ledger = context.ledger_to_read().await?;
     let standing = ledger.standing().await?;
     let counts = ledger.counts().await?;
     let doubt = oldest_doubt(&ledger).await?;

@@ -140,3 +140,33 @@ fn a_restored_copy_gives_nothing_out_until_it_is_accepted() {
     assert_eq!(user.run(&["bid", "upwork", "b", "true"]).code, 0);
     assert!(!user.path("ran").exists());
 }
+
+#[test]
+fn a_lost_ledger_that_was_made_anew_gives_nothing_out_until_it_is_accepted() {
+    // L12
+    let user = User::new();
+    let url = ["--ledger-url", "sqlite:bids.db"];
+    let bid =
+        |posting| user.run(&[&["bid", "upwork", posting], &url[..], &["touch", "ran"]].concat());
+    assert_eq!(bid("a").code, 0);
+    for end in ["", "-wal", "-shm"] {
+        fs::remove_file(user.path(&format!("bids.db{end}"))).unwrap_or_default();
+    }
+    fs::remove_file(user.path("ran")).unwrap();
+    let refused = bid("a");
+    assert_eq!(refused.code, 69, "{refused:?}");
+    assert!(refused.stderr.contains("bidlock ledger accept"), "{refused:?}");
+    assert!(!user.path("ran").exists());
+    let accept = [&["ledger", "accept", "--because", "nothing is lost"], &url[..]].concat();
+    assert_eq!(user.run(&accept).code, 0);
+    assert_eq!(bid("a").code, 0);
+    // What cannot be read tells nothing, and the doctor says so.
+    for mark in user.marks().read_dir().unwrap() {
+        fs::write(mark.unwrap().path(), "torn").unwrap();
+    }
+    let doctor = user.run(&[&["doctor", "--json"], &url[..]].concat());
+    let found = objects(&doctor.stdout);
+    let found = found.iter().find(|it| text(it, "check") == "marks").unwrap();
+    assert_eq!(text(found, "severity"), "warning", "{found}");
+    assert!(text(found, "found").contains("cannot be read"), "{found}");
+}

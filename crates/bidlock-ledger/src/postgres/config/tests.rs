@@ -56,13 +56,14 @@ fn what_is_wrong_is_named() {
         ("postgres://", "no host is named"),
         ("postgres://h:0/d", "the port is not a number"),
         ("postgres://h,/d", "no host is named"),
-        ("postgres://h/d?sslmode=allow", "sslmode is disable, prefer"),
+        ("postgres://h/d?sslmode=allow", "there is no sslmode \"allow\" here"),
         ("postgres://h/d?sslrootcert=x", "goes with sslmode=verify-full"),
-        ("postgres://h/d?pool=101", "the pool is not a number from 1 to 100"),
-        ("postgres://h/d?schema=No", "a schema is 1 to 63"),
+        ("postgres://h/d?pool=101", "pool \"101\" is not a number from 1 to 100"),
+        ("postgres://h/d?connect_timeout=0", "connect_timeout \"0\" is not a number from 1"),
+        ("postgres://h/d?schema=No", "the schema \"No\" has no such name; a schema is 1 to 63"),
         ("postgres://h/d?schema=1a", "a schema is 1 to 63"),
         ("postgres://h/d?schema=a%22b", "a schema is 1 to 63"),
-        ("postgres://h/d?failover=yes", "failover is trusted"),
+        ("postgres://h/d?failover=yes", "failover is trusted or not named, not \"yes\""),
         ("postgres://h/d?target_session_attrs=any", "there is no option \"target_session_attrs\""),
         ("postgres://h/d?pool=", "has no value"),
         ("postgres://a,b/d?port=1", "the port of one host"),
@@ -75,9 +76,15 @@ fn what_is_wrong_is_named() {
 
 #[test]
 fn no_part_of_a_password_is_shown() {
-    for url in
-        ["postgres://u:s3?cr3t@h/d", "postgres://u:s3#cr3t@h/d", "postgres://u:s3@cr3t@h:x/d"]
-    {
+    for url in [
+        "postgres://u:s3?cr3t@h/d",
+        "postgres://u:s3#cr3t@h/d",
+        "postgres://u:s3@cr3t@h:x/d",
+        "postgres://u:s3?pool=cr3t@h/d",
+        "postgres://u:s3?sslmode=cr3t@h/d",
+        "postgres://u:s3?schema=cr3t@h/d",
+        "postgres://u:s3?failover=cr3t@h/d",
+    ] {
         assert!(!refused(url).contains("cr3t"), "{url}: {}", refused(url));
     }
     let config = read("postgres://u:cr3t@h/d");

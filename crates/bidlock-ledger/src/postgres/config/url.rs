@@ -95,24 +95,44 @@ fn set(
                 "prefer" => TlsMode::Prefer,
                 "require" => TlsMode::Require,
                 "verify-full" => TlsMode::VerifyFull(None),
-                _ => return Err(bad("there is no such sslmode here", MODES)),
+                other => {
+                    let what = format!("there is no sslmode{} here", shown(other, query));
+                    return Err(bad(&what, MODES));
+                }
             }
         }
         "connect_timeout" => {
-            let seconds = number(&value, "connect_timeout", 1, 300)?;
+            let seconds = option_number(&value, "connect_timeout", 300, query)?;
             config.connect_timeout = Duration::from_secs(seconds.into());
         }
         "schema" => {
             let why = "a schema is 1 to 63 of a-z, 0-9 and _, and begins with no digit";
-            config.schema = SchemaName::new(&value)
-                .ok_or_else(|| bad("the schema has another name than these can", why))?;
+            config.schema = SchemaName::new(&value).ok_or_else(|| {
+                bad(&format!("the schema{} has no such name", shown(&value, query)), why)
+            })?;
         }
-        "pool" => config.pool = number(&value, "pool", 1, 100)?.into(),
+        "pool" => config.pool = option_number(&value, "pool", 100, query)?.into(),
         "failover" if value == "trusted" => config.trusts_failover = true,
-        "failover" => return Err(bad("failover is trusted, or not named", OPTIONS)),
+        "failover" => {
+            let what = format!("failover is trusted or not named, not{}", shown(&value, query));
+            return Err(bad(&what, OPTIONS));
+        }
         _ => return Err(unknown(name, query)),
     }
     Ok(())
+}
+
+/// A value as messages repeat it, unless it may be a part of a password with an unencoded ?.
+fn shown(value: &str, query: &str) -> String {
+    if query.contains('@') { String::new() } else { format!(" {value:?}") }
+}
+
+fn option_number(text: &str, what: &str, most: u16, query: &str) -> Result<u16, BadPostgresUrl> {
+    let read = text.parse().ok().filter(|number| (1..=most).contains(number));
+    read.ok_or_else(|| {
+        let (value, hint) = (shown(text, query), if query.contains('@') { ESCAPES } else { FORM });
+        bad(&format!("{what}{value} is not a number from 1 to {most}"), hint)
+    })
 }
 
 /// Says that an option is none. Its name is shown, but no part of a password with an unencoded ?.

@@ -270,7 +270,8 @@ impl Inside {
                 "copy",
                 why.clone(),
                 "bids that were made since may be forgotten, so nothing is given out",
-                "bidlock reconcile what is open, then bidlock ledger accept --because TEXT",
+                "bidlock ledger import FILE (the newest export), or ask the marketplaces what it \
+                 has forgotten, then bidlock ledger accept --because TEXT",
             ),
             None if !self.knows_cluster => Finding::warning(
                 "copy",

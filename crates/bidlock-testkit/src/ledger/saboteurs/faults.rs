@@ -107,6 +107,8 @@ faults! {
     RewritesHistory: ["history_tells_every_step_in_order"],
     /// Begins every page anew.
     RepeatsPages: ["bids_are_paged_newest_first", "dossiers_come_in_pages_by_name"],
+    /// Is somewhere else for each process that opens it.
+    LosesItsPlace: ["a_ledger_that_was_made_anew_gives_nothing_out"],
     /// Forgets what was acknowledged when it is closed.
     Forgets: ["a_ledger_opened_again_has_forgotten_nothing"],
     /// Sees no attempt that stands against a bid.
