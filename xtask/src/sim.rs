@@ -14,6 +14,8 @@ const SECONDS: u32 = 120;
 /// How many seeds it runs twice.
 const TWICE: u32 = 100;
 
+pub(crate) const BUILD: &str = "build --release --quiet --package bidlock-sim";
+
 fn simulator(project: &Project) -> Command {
     project.cargo("run --release --quiet --package bidlock-sim --")
 }
@@ -31,7 +33,7 @@ pub(crate) fn stage(project: &Project) -> Result<Found> {
     // As good a source as any: std's own, which differs with each process.
     let from = RandomState::new().build_hasher().finish() % 1_000_000_000;
     say(&format!("sim: seeds from {from}"));
-    must(project, project.cargo("build --release --quiet --package bidlock-sim"), LIMIT)?;
+    must(project, project.cargo(BUILD), LIMIT)?;
     let mut fresh = simulator(project);
     fresh.args(["--seconds", &SECONDS.to_string(), "--from", &from.to_string()]);
     let fresh = run(project, fresh, LIMIT)?;

@@ -60,7 +60,7 @@ pub(crate) enum Deed {
     RestartLedger,
     /// `kill -9` of the ledger's server.
     KillLedger,
-    /// The ledger's files cannot grow.
+    /// The ledger's files, or those of its server, cannot grow.
     FillDisk,
     /// The wall clocks of Redis step by so many milliseconds, and back.
     StepServer { by: i64 },
@@ -170,7 +170,9 @@ mod tests {
         }
         assert_eq!(names(Scenario::RedisEmpty), BTreeSet::from(["redis-empty"]));
         let mixed = names(Scenario::Mixed);
-        for name in ["kill", "stop", "partition", "failover", "redis-snapshot", "storm"] {
+        for name in
+            ["kill", "stop", "partition", "failover", "redis-snapshot", "storm", "disk-full"]
+        {
             assert!(mixed.contains(name), "{name}");
         }
     }

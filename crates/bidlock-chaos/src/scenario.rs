@@ -85,8 +85,10 @@ scenarios! {
     ClockServer = "clock-server",
     /// The wall clocks of hosts step.
     ClockClient = "clock-client",
-    /// The ledger's disk is full.
+    /// The disk of a ledger in a file is full.
     DiskFull = "disk-full",
+    /// PostgreSQL's disk is full.
+    PostgresFull = "postgres-full",
     /// Many connections at once.
     Storm = "storm",
     /// The marketplace cuts replies, answers late and shows bids late.

@@ -61,6 +61,7 @@ const fn of_query(scenario: Scenario) -> Option<Demand> {
         Scenario::PostgresRestart => demand("the record fails", 300, &["ledger-restart"], 10),
         Scenario::PostgresKill => demand("the record fails", 300, &["ledger-kill"], 10),
         Scenario::DiskFull => demand("the record fails", 300, &["disk-full"], 10),
+        Scenario::PostgresFull => demand("the record fails", 500, &["disk-full"], 20),
         Scenario::Market => demand("a reply that is cut is no bid to it", 300, &[], 0),
         Scenario::Mixed => demand("any of the above", 500, &["kill", "crash", "stop"], 40),
         Scenario::RedisEmpty => demand("the lock is forgotten", 500, &["redis-empty"], 30),

@@ -9,11 +9,13 @@
 //! The programs come from `cargo xtask tools`; a missing one is a failure, never a skip.
 
 mod clock;
+mod disk;
 mod fixture;
 mod kind;
 mod offset_clock;
 mod options;
 mod postgres;
+mod preload;
 mod proxy;
 mod server;
 mod tls;

@@ -79,9 +79,7 @@ impl Performer {
                 true
             }
             Deed::FillDisk => {
-                self.fleet.limit_files(FULL)?;
-                time::pause(lasts);
-                self.fleet.limit_files(NO_LIMIT)?;
+                self.fill_disk(lasts)?;
                 true
             }
             Deed::RestartLedger | Deed::KillLedger => self.ledger(planned.deed, lasts),
@@ -167,6 +165,23 @@ impl Performer {
             drop(open);
         }
         true
+    }
+
+    /// Leaves the ledger no room, be it a file of every bidder or a server's disk.
+    fn fill_disk(&self, lasts: Duration) -> Result<()> {
+        let Some(server) = self.world.ledger.server() else {
+            self.fleet.limit_files(FULL)?;
+            time::pause(lasts);
+            return self.fleet.limit_files(NO_LIMIT);
+        };
+        server.fill_disk(true);
+        time::pause(lasts);
+        server.fill_disk(false);
+        // Where there is no room for its log, it ends.
+        if server.has_died() {
+            server.restart();
+        }
+        Ok(())
     }
 
     /// Ends the ledger's server, and starts it again; false where there is none.

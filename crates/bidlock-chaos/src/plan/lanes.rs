@@ -101,7 +101,7 @@ pub(super) fn of(scenario: Scenario) -> Vec<Rates> {
         Scenario::PostgresKill => vec![now_and_then(vec![KILL_LEDGER])],
         Scenario::ClockServer => vec![often(vec![STEP_SERVER])],
         Scenario::ClockClient => vec![often(vec![STEP_HOST]), often(vec![STEP_HOST])],
-        Scenario::DiskFull => vec![often(vec![FILL])],
+        Scenario::DiskFull | Scenario::PostgresFull => vec![often(vec![FILL])],
         Scenario::Storm => vec![often(vec![STORM])],
         Scenario::Market => Vec::new(),
         Scenario::Mixed => mixed(),
@@ -119,7 +119,7 @@ fn mixed() -> Vec<Rates> {
         Rates { gap: (2_500, 4_500), kinds: redis },
         rarely(vec![PARTITION, PARTITION, PARTITION, CUT_REPLICA]),
         rarely(vec![DELAY, LOSE]),
-        Rates { gap: (6_000, 12_000), kinds: vec![RESTART_LEDGER, KILL_LEDGER, KILL_LEDGER] },
+        Rates { gap: (4_000, 9_000), kinds: vec![RESTART_LEDGER, KILL_LEDGER, KILL_LEDGER, FILL] },
         rarely(vec![STEP_SERVER, STEP_HOST, STEP_HOST]),
         Rates { gap: (10_000, 20_000), kinds: vec![STORM] },
     ]

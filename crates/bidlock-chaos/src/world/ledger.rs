@@ -23,7 +23,8 @@ impl LedgerSite {
             return Self::File(folder.to_owned());
         }
         // Sessions of those that were killed or cut off stay for a while.
-        let options = PostgresOptions::new().durable(true).set("max_connections=400");
+        let options = PostgresOptions::new().durable(true).small_disk();
+        let options = options.set("max_connections=400");
         let server = Box::new(Postgres::start_with(options));
         Self::Server { server, database: Mutex::default() }
     }

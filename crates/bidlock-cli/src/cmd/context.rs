@@ -6,7 +6,7 @@ use bidlock::{Builder, Clock, Key, Locker, Platform, StoreUrl, WallTime, open_le
 use nix::unistd::{User, getuid};
 
 use crate::args::{Global, Target, Wait};
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, Origin};
 use crate::exit::{Failure, code};
 use crate::output::Output;
 
@@ -81,7 +81,7 @@ impl Context {
     pub(crate) async fn ledger_to_read(&self) -> Result<Ledger, Failure> {
         let ledger = &self.config.ledger;
         if let StoreUrl::Sqlite(path) = &ledger.value
-            && self.config.default_file.as_ref() != Some(path)
+            && ledger.origin != Origin::Default
             && !path.exists()
         {
             let message = format!("{ledger}: there is no such file");

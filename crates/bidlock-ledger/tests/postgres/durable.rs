@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bidlock_core::Refusal;
 use bidlock_ledger::{Event, LedgerError, Reservation, Start, State, Store as _};
 use bidlock_testkit::servers::{Postgres, PostgresOptions, Proxy};
 use bidlock_testkit::{block_on, test_platform};
@@ -103,4 +104,50 @@ fn a_kill_in_the_middle_of_record_leaves_it_placed_or_in_doubt() {
     let history = block_on(store.history(&key("job-0"))).unwrap();
     let placed = history.iter().filter(|entry| entry.event == Event::Placed);
     assert_eq!(placed.count(), 1, "{history:?}");
+}
+
+/// Whether the server had no room for it, so that it is not in the ledger for certain.
+fn is_full(error: &LedgerError) -> bool {
+    matches!(
+        error,
+        LedgerError::Refused { reason: Refusal::Full(said), .. }
+            if said.contains("No space left on device")
+    )
+}
+
+#[test]
+fn a_full_disk_refuses_what_it_cannot_keep_and_loses_nothing() {
+    let options = PostgresOptions::new().durable(true).small_disk();
+    let (server, machine) = (Postgres::start_with(options), test_platform());
+    let store = open(&server.url("postgres"), &machine.platform());
+    let bidder = Bidder { store: &store, machine: &machine };
+    let mut told = vec![(block_on(bidder.reserve(&key("first"), 5)), State::Reserved)];
+    server.fill_disk(true);
+    // What is in the files already may be written over, so that some more find a place.
+    let refused = loop {
+        let posting = key(&format!("job-{}", told.len()));
+        match block_on(bidder.try_reserve(&posting, 5)) {
+            Ok(Reservation::Reserved(info)) => told.push((info.id, State::Reserved)),
+            Ok(other) => panic!("{posting} is free, not {other:?}"),
+            Err(error) => break error,
+        }
+        assert!(told.len() < 10_000, "the disk is not full");
+    };
+    assert!(is_full(&refused), "{refused:?}");
+    for (id, state) in &mut told {
+        match block_on(bidder.try_start(id, 5)) {
+            Ok(Start::Yes(_)) => *state = State::Started,
+            Err(error) if is_full(&error) => continue,
+            other => panic!("{other:?}"),
+        }
+        match block_on(bidder.try_record(id)) {
+            Ok(_) => *state = State::Placed,
+            Err(error) => assert!(is_full(&error), "{error:?}"),
+        }
+    }
+    server.fill_disk(false);
+    for (id, state) in &told {
+        assert_eq!(block_on(bidder.info(id)).state, *state);
+    }
+    block_on(bidder.placed(&key(&format!("job-{}", told.len())), 5));
 }

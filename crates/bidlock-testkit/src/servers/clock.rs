@@ -1,12 +1,11 @@
-use std::fs::{self, File};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-use super::kind::tools_folder;
+use super::preload::library;
 
 const SOURCE: &str = include_str!("clock.c");
 
@@ -25,7 +24,7 @@ impl StepClock {
         let path = folder.join("clock");
         let file = File::create(&path)?;
         file.write_all_at(&0_i64.to_ne_bytes(), 0)?;
-        Ok(Self { library: library()?, path, file, offset: Mutex::new(0) })
+        Ok(Self { library: library("clock", SOURCE)?, path, file, offset: Mutex::new(0) })
     }
 
     /// Makes a server that is about to start read this clock.
@@ -45,29 +44,4 @@ impl StepClock {
     pub(super) fn offset(&self) -> i64 {
         *self.offset.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Compiles what is preloaded into servers, unless that was done before.
-///
-/// Many tests may do so at once: each gives its own result the name in one step.
-fn library() -> io::Result<PathBuf> {
-    let mut hasher = DefaultHasher::new();
-    SOURCE.hash(&mut hasher);
-    let folder = tools_folder();
-    let finished = folder.join(format!("clock-{:016x}.so", hasher.finish()));
-    if finished.is_file() {
-        return Ok(finished);
-    }
-    fs::create_dir_all(&folder)?;
-    let own = tempfile::Builder::new().prefix("clock-").tempdir_in(&folder)?;
-    let (source, built) = (own.path().join("clock.c"), own.path().join("clock.so"));
-    fs::write(&source, SOURCE)?;
-    let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o"]).arg(&built).arg(&source);
-    let output = compiler.output()?;
-    if !output.status.success() {
-        return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
-    }
-    fs::rename(&built, &finished)?;
-    Ok(finished)
 }

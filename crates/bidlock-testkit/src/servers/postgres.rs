@@ -20,6 +20,7 @@ use tempfile::TempDir;
 
 use self::account::Account;
 use self::looks::explained;
+use super::disk::SmallDisk;
 use super::server::free_port;
 use super::tls::TlsFiles;
 use crate::{Process, block_on, temp_dir, wait_until};
@@ -56,6 +57,7 @@ pub struct Postgres {
     options: PostgresOptions,
     account: Account,
     tls: Option<TlsFiles>,
+    disk: Option<SmallDisk>,
     port: u16,
     databases: AtomicU32,
     folder: TempDir,
@@ -102,8 +104,11 @@ impl Postgres {
             let path = folder.path().join("data/pg_hba.conf");
             std::fs::write(path, hba).expect("its rules can be written");
         }
+        let disk = options
+            .small_disk
+            .then(|| SmallDisk::new(folder.path()).expect("a disk to fill can be compiled"));
         let (process, databases) = (Mutex::new(None), AtomicU32::new(0));
-        let mut server = Self { process, options, account, tls, port: 0, databases, folder };
+        let mut server = Self { process, options, account, tls, disk, port: 0, databases, folder };
         for _ in 0..PORTS_TRIED_MAX {
             server.port = free_port();
             match server.launch() {
@@ -229,6 +234,22 @@ impl Postgres {
         signal(&family(self.pid()), Signal::SIGCONT);
     }
 
+    /// Makes its disk full, or gives it room again: while it is full, no file of it grows.
+    ///
+    /// # Panics
+    /// When it was started without [`PostgresOptions::small_disk`].
+    #[expect(clippy::expect_used, reason = "a mistake of the test")]
+    pub fn fill_disk(&self, full: bool) {
+        let disk = self.disk.as_ref().expect("the server was started with a disk to fill");
+        disk.fill(full).expect("its disk can be filled");
+    }
+
+    /// Whether it has ended by itself.
+    #[must_use]
+    pub fn has_died(&self) -> bool {
+        self.process().as_mut().is_some_and(|process| !matches!(process.ended(), Ok(None)))
+    }
+
     /// What it wrote to its log since its last start.
     ///
     /// # Panics
@@ -262,6 +283,9 @@ impl Postgres {
         let mut command = self.account.command("postgres");
         command.arg("-D").arg(self.folder().join("data"));
         command.args(["-p", &self.port.to_string(), "-h", "127.0.0.1", "-k"]).arg(self.folder());
+        if let Some(disk) = &self.disk {
+            disk.give(&mut command);
+        }
         let durable = if self.options.durable { "on" } else { "off" };
         let mut set = |setting: String| {
             command.arg("-c").arg(setting);

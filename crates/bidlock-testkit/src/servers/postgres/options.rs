@@ -5,6 +5,7 @@ pub struct PostgresOptions {
     pub(super) durable: bool,
     pub(super) tls: bool,
     pub(super) own_identity: bool,
+    pub(super) small_disk: bool,
     pub(super) hba: Option<String>,
     pub(super) settings: Vec<String>,
 }
@@ -34,6 +35,13 @@ impl PostgresOptions {
     #[must_use]
     pub const fn own_identity(mut self) -> Self {
         self.own_identity = true;
+        self
+    }
+
+    /// Writes to a disk that [`Postgres::fill_disk`](super::Postgres::fill_disk) can make full.
+    #[must_use]
+    pub const fn small_disk(mut self) -> Self {
+        self.small_disk = true;
         self
     }
 

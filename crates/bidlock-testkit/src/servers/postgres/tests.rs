@@ -34,6 +34,20 @@ fn a_stopped_server_is_silent_until_it_goes_on() {
 }
 
 #[test]
+fn a_full_disk_takes_nothing_new_until_it_has_room() {
+    let server = Postgres::start_with(PostgresOptions::new().small_disk());
+    server.sql("postgres", "CREATE TABLE kept (it text)");
+    let fill = "INSERT INTO kept SELECT repeat('x', 1000) FROM generate_series(1, 100)";
+    server.fill_disk(true);
+    let refused = server.try_sql("postgres", "postgres", fill).unwrap_err().to_string();
+    assert!(refused.contains("No space left on device"), "{refused}");
+    assert_eq!(server.text("postgres", "SELECT count(*) FROM kept"), "0", "others are served");
+    server.fill_disk(false);
+    server.sql("postgres", fill);
+    assert_eq!(server.text("postgres", "SELECT count(*) FROM kept"), "100");
+}
+
+#[test]
 fn a_dropped_server_leaves_neither_process_nor_folder() {
     let server = Postgres::start();
     let (all, folder) = (family(server.pid()), server.folder().to_owned());
