@@ -104,7 +104,7 @@ mod tests {
         let package = |name: &str, rust: &str| Package {
             name: name.to_owned(),
             rust_version: rust.to_owned(),
-            dependencies: Vec::new(),
+            ..Package::default()
         };
         let packages = [package("good", OLDEST_RUST), package("old", "1.80"), package("none", "")];
         assert_eq!(other_rust(&packages), ["old", "none"]);

@@ -311,7 +311,6 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 fn bound(address: SocketAddr) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
