@@ -82,10 +82,10 @@ pub(crate) struct Ended {
 
 /// Runs a command to its end, or to the limit: then it and all that it started are killed.
 pub(crate) fn run(project: &Project, mut command: Command, limit: Duration) -> Result<Ended> {
-    let folder = project.target.join("xtask");
-    fs::create_dir_all(&folder)?;
     // Commands may run at once.
     static LOGS: AtomicU32 = AtomicU32::new(0);
+    let folder = project.target.join("xtask");
+    fs::create_dir_all(&folder)?;
     let number = LOGS.fetch_add(1, Ordering::Relaxed);
     let log = folder.join(format!("{}-{number}.log", std::process::id()));
     let written = create(&log)?;

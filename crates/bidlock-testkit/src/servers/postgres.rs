@@ -20,6 +20,7 @@ use tempfile::TempDir;
 
 use self::account::Account;
 use self::looks::explained;
+use self::options::Disk;
 use super::disk::SmallDisk;
 use super::server::free_port;
 use super::tls::TlsFiles;
@@ -104,8 +105,7 @@ impl Postgres {
             let path = folder.path().join("data/pg_hba.conf");
             std::fs::write(path, hba).expect("its rules can be written");
         }
-        let disk = options
-            .small_disk
+        let disk = (options.disk == Disk::Small)
             .then(|| SmallDisk::new(folder.path()).expect("a disk to fill can be compiled"));
         let (process, databases) = (Mutex::new(None), AtomicU32::new(0));
         let mut server = Self { process, options, account, tls, disk, port: 0, databases, folder };

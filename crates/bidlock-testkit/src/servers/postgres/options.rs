@@ -5,9 +5,19 @@ pub struct PostgresOptions {
     pub(super) durable: bool,
     pub(super) tls: bool,
     pub(super) own_identity: bool,
-    pub(super) small_disk: bool,
+    pub(super) disk: Disk,
     pub(super) hba: Option<String>,
     pub(super) settings: Vec<String>,
+}
+
+/// What a server writes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Disk {
+    /// This machine's own.
+    #[default]
+    Real,
+    /// One that can be made full.
+    Small,
 }
 
 impl PostgresOptions {
@@ -41,7 +51,7 @@ impl PostgresOptions {
     /// Writes to a disk that [`Postgres::fill_disk`](super::Postgres::fill_disk) can make full.
     #[must_use]
     pub const fn small_disk(mut self) -> Self {
-        self.small_disk = true;
+        self.disk = Disk::Small;
         self
     }
 
