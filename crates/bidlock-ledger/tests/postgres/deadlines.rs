@@ -11,9 +11,9 @@ use crate::bids::{Bidder, key};
 use crate::support::{new_schema, open, shared_server, sleepers, try_open};
 
 const SOON: Duration = Duration::from_secs(30);
-/// How long a statement may take before it is cancelled.
-const STATEMENT_MAX: Duration = Duration::from_secs(5);
-const MOMENT: Duration = Duration::from_millis(100);
+/// Nearly as long as a statement may take before it is cancelled: 5 s.
+const NEARLY: Duration = Duration::from_millis(4_900);
+const MOMENT: Duration = Duration::from_millis(200);
 
 /// How many of a schema's statements are under way.
 fn busy(server: &Postgres, schema: &str) -> bool {
@@ -65,9 +65,9 @@ fn a_statement_without_an_answer_is_given_up_and_cancelled() {
     let recorded = std::thread::scope(|scope| {
         let recording = scope.spawn(|| block_on(bidder.try_record(&id)));
         wait_until("it is under way", SOON, || busy(&server, &schema));
-        machine.clock.advance(STATEMENT_MAX - MOMENT);
+        machine.clock.advance(NEARLY);
         assert!(busy(&server, &schema) && !recording.is_finished(), "it has its time");
-        machine.clock.advance(2 * MOMENT);
+        machine.clock.advance(MOMENT);
         wait_until("it is given up", SOON, || recording.is_finished());
         recording.join().unwrap()
     });
