@@ -39,7 +39,7 @@ fn a_full_disk_takes_nothing_new_until_it_has_room() {
     server.sql("postgres", "CREATE TABLE kept (it text)");
     let fill = "INSERT INTO kept SELECT repeat('x', 1000) FROM generate_series(1, 100)";
     server.fill_disk(true);
-    let refused = server.try_sql("postgres", "postgres", fill).unwrap_err().to_string();
+    let refused = server.try_sql("postgres", "postgres", fill).unwrap_err();
     assert!(refused.contains("No space left on device"), "{refused}");
     assert_eq!(server.text("postgres", "SELECT count(*) FROM kept"), "0", "others are served");
     server.fill_disk(false);
