@@ -1,13 +1,22 @@
-//! With 200,000 rows, what every bid asks is one look-up in an index each.
+//! With 200,000 rows, what every bid asks is one look-up in an index each; with ten million at full
+//! size, by `BIDLOCK_SOAK`.
+
+use std::time::{Duration, Instant};
 
 use bidlock_testkit::{block_on, test_platform};
 
 use crate::bids::{Bidder, key};
 use crate::support::open;
 
-const ROWS: u32 = 200_000;
+/// Higher than those of all rows.
+const TOKEN: u64 = 20_000_000;
+
+fn rows() -> u32 {
+    if std::env::var_os("BIDLOCK_SOAK").is_some() { 10_000_000 } else { 200_000 }
+}
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a real server takes real time")]
 fn asking_and_reserving_are_one_index_look_up_each() {
     let server = bidlock_testkit::servers::Postgres::start_with(
         bidlock_testkit::servers::PostgresOptions::new()
@@ -17,18 +26,20 @@ fn asking_and_reserving_are_one_index_look_up_each() {
     );
     let machine = test_platform();
     let store = open(&server.url("postgres"), &machine.platform());
+    let rows = rows();
     let fill = format!(
         "ALTER TABLE bidlock.attempts DISABLE TRIGGER attempts_insert;
          INSERT INTO bidlock.attempts (seq, id, marketplace, posting, state, event, token,
              token_seen, holder, process, reserved_at_us, started_at_us, send_by_us)
          SELECT n, gen_random_uuid(), 'upwork', 'job-' || n, 'placed', 'placed', n, n, 'h', 'p', n,
-             n, n FROM generate_series(1, {ROWS}) AS n;
+             n, n FROM generate_series(1, {rows}) AS n;
          ALTER TABLE bidlock.attempts ENABLE TRIGGER attempts_insert;
-         SELECT setval('bidlock.attempts_seq', {ROWS});
+         SELECT setval('bidlock.attempts_seq', {rows});
          ANALYZE bidlock.attempts"
     );
     server.sql("postgres", &fill);
     let bidder = Bidder { store: &store, machine: &machine };
+    let began = Instant::now();
     block_on(async {
         use bidlock_core::Clock as _;
         use bidlock_ledger::Store as _;
@@ -36,10 +47,12 @@ fn asking_and_reserving_are_one_index_look_up_each() {
         for round in 0..8 {
             let fresh = key(&format!("fresh-{round}"));
             store.open_attempt(&key("job-777"), machine.clock.wall()).await.unwrap();
-            bidder.try_reserve(&key("job-778"), 400_000).await.unwrap();
-            bidder.placed(&fresh, 400_000).await;
+            bidder.try_reserve(&key("job-778"), TOKEN).await.unwrap();
+            bidder.placed(&fresh, TOKEN).await;
         }
     });
+    let each: Duration = began.elapsed() / (8 * 5);
+    println!("{rows} rows: {each:?} for each question and step of a bid, with its plan logged");
     let log = server.log();
     // Each with its plan, and without what called it.
     let plans = log.split("Query Text:").skip(1);
