@@ -38,6 +38,8 @@ fn asking_and_reserving_are_one_index_look_up_each() {
          ANALYZE bidlock.attempts"
     );
     server.sql("postgres", &fill);
+    // What is asked then does not wait for the disk to take in the rows.
+    server.sql("postgres", "CHECKPOINT");
     let bidder = Bidder { store: &store, machine: &machine };
     let began = Instant::now();
     block_on(async {
