@@ -104,6 +104,37 @@ def test_with_lock_holds_for_its_block_and_the_blocks_own_exception_wins(make: M
     asyncio.run(main())
 
 
+def test_a_lock_renews_itself_and_its_loss_ends_the_block(server: Server) -> None:
+    key = "bid_lock:upwork:job_1"
+
+    async def main() -> None:
+        manager = RedisBidLockManager(server.url, ttl=1)
+        async with manager.with_lock("upwork", "job_1"):
+            await asyncio.sleep(2.5)
+            assert not await RedisBidLockManager(server.url).acquire_lock("upwork", "job_1", 0)
+        with pytest.raises(bidlock.LeaseLostError) as lost:
+            async with manager.with_lock("upwork", "job_1", timeout=1):
+                server.command("SET", key, "thief")
+                await asyncio.sleep(20)
+        assert lost.value.reason == "taken" and manager.get_metrics()["active_locks"] == 0
+        server.command("DEL", key)
+        with pytest.raises(KeyError, match="mine"):
+            async with manager.with_lock("upwork", "job_1", timeout=1):
+                server.command("SET", key, "thief")
+                try:
+                    await asyncio.sleep(20)
+                except asyncio.CancelledError:
+                    raise KeyError("mine") from None
+        # What was lost is not released: it is somebody else's.
+        server.command("DEL", key)
+        assert await manager.acquire_lock("upwork", "job_1")
+        server.command("SET", key, "thief")
+        assert await manager.release_lock("upwork", "job_1") is False
+        assert server.value(key) == "thief"
+
+    asyncio.run(main())
+
+
 def test_a_holder_id_is_a_label_and_never_an_identity(server: Server) -> None:
     async def main() -> None:
         manager = RedisBidLockManager(server.url)
