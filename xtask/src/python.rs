@@ -1,5 +1,6 @@
 //! The stage of the Python package: its wheel and its source, its types, and its tests.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::run::{Project, must, run};
+use crate::run::{Ended, Project, create, must, wait};
 use crate::stages::{Counts, Found, LIMIT};
 use crate::{say, tools};
 
@@ -15,6 +16,17 @@ const CRATE: &str = "crates/bidlock-python";
 const REQUIREMENTS: &str = "crates/bidlock-python/tests/requirements.txt";
 /// What the wheel is built with, so that most of it is built already.
 const PROFILE: &str = "dev";
+/// Parts of the tests that run at the same time; all together are all tests.
+const UNHURRIED: &[&[&str]] = &[
+    &["-m", "unhurried", "tests/test_fleet.py"],
+    &["-m", "unhurried", "--ignore", "tests/test_fleet.py"],
+];
+const REST: &[&[&str]] = &[
+    &["-m", "not unhurried", "tests/test_async.py"],
+    &["-m", "not unhurried", "--ignore", "tests/test_async.py"],
+];
+/// What a test asks that has a full size.
+const FULL_SIZE: &str = "at_full_size()";
 
 /// `cargo xtask python`: this stage alone.
 pub(crate) fn task() -> Result<bool> {
@@ -24,26 +36,65 @@ pub(crate) fn task() -> Result<bool> {
     Ok(found.counts.failed == 0)
 }
 
+/// The files with tests that run scaled down in the stage, at full size; what they say is shown as
+/// it comes.
+pub(crate) fn soak(project: &Project, switch: &str) -> Result<bool> {
+    let (venv, _) = installed(project)?;
+    let files = fs::read_dir(project.root.join(CRATE).join("tests"))?;
+    let mut tests = pytest(project, &venv);
+    tests.arg("-s").env(switch, "1");
+    for file in files {
+        let path = file?.path();
+        let is_test = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("test_"));
+        if is_test && path.is_file() && fs::read_to_string(&path)?.contains(FULL_SIZE) {
+            tests.arg(path);
+        }
+    }
+    Ok(tests.status().context("starting the tests")?.success())
+}
+
 pub(crate) fn stage(project: &Project) -> Result<Found> {
+    let (venv, dist) = installed(project)?;
+    // Tests that mostly wait, and stand a busy machine, run beside what keeps it busy.
+    let (tested, checked) = std::thread::scope(|scope| {
+        let tests = scope.spawn(|| together(project, &venv, UNHURRIED));
+        let checked = checks(project, &venv, &dist);
+        (tests.join().unwrap_or_else(|_| bail!("the thread of the tests panicked")), checked)
+    });
+    let mut found = tested?;
+    match checked {
+        Ok(passed) => found.counts.passed += passed,
+        Err(error) => {
+            found.counts.failed += 1;
+            writeln!(found.output, "{error:#}")?;
+        }
+    }
+    found.and(&together(project, &venv, REST)?);
+    Ok(found)
+}
+
+impl Found {
+    fn and(&mut self, other: &Self) {
+        self.counts.passed += other.counts.passed;
+        self.counts.failed += other.counts.failed;
+        self.output += &other.output;
+    }
+}
+
+/// The packages themselves, their types, and how they are installed; returns how many checks.
+fn checks(project: &Project, venv: &Path, dist: &Path) -> Result<u32> {
+    twine(project, venv, dist)?;
+    // The building of the two is the first.
+    Ok(2 + types(project, venv)? + clean(project, dist)?)
+}
+
+/// Builds the packages, and makes an environment that has the wheel and what its tests need.
+fn installed(project: &Project) -> Result<(PathBuf, PathBuf)> {
     let venv = environment(project, "venv", &requirements(project)?)?;
-    let mut counts = Counts::default();
     let dist = project.empty_folder("python-dist")?;
     let wheel = build_wheel(project, &venv, &dist)?;
-    counts.passed += 1;
     install(project, &venv, &wheel)?;
-    twine(project, &venv, &dist)?;
-    counts.passed += 1;
-    counts.passed += types(project, &venv)?;
-    let (tests, mut output) = pytest(project, &venv, &[])?;
-    counts.passed += tests.passed;
-    counts.failed += tests.failed;
-    if let Err(failed) = from_source(project, &dist) {
-        counts.failed += 1;
-        output = format!("{output}\n{failed:#}");
-    } else {
-        counts.passed += 1;
-    }
-    Ok(Found { counts, output })
+    Ok((venv, dist))
 }
 
 /// The packages that tests need, by name and release.
@@ -137,14 +188,16 @@ fn twine(project: &Project, venv: &Path, dist: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Checks the types: those of the package and its tests, and the stubs against what runs.
+/// Checks the types: those of the package and its tests, the stubs against what runs, and that
+/// nothing which users see of the installed package is without a type.
 fn types(project: &Project, venv: &Path) -> Result<u32> {
     let here = project.root.join(CRATE);
-    let checks: [(&str, &[&str]); 4] = [
+    let checks: [(&str, &[&str]); 5] = [
         ("mypy", &["--strict", "python/bidlock"]),
         ("mypy", &["--strict", "tests"]),
         ("stubtest", &["bidlock._native"]),
         ("pyright", &["--pythonpath"]),
+        ("pyright", &["--verifytypes", "bidlock", "--ignoreexternal", "--pythonpath"]),
     ];
     for (program, args) in checks {
         let mut check = tool(project, venv, program);
@@ -160,35 +213,83 @@ fn types(project: &Project, venv: &Path) -> Result<u32> {
     Ok(u32::try_from(checks.len()).unwrap_or_default())
 }
 
-/// Runs the tests against the installed wheel.
-fn pytest(project: &Project, venv: &Path, more: &[&str]) -> Result<(Counts, String)> {
+/// Prepares to run tests against the installed wheel.
+fn pytest(project: &Project, venv: &Path) -> Command {
     let mut tests = tool(project, venv, "python");
-    tests.args(["-m", "pytest", "-p", "no:cacheprovider", "--durations", "10"]).args(more);
+    tests.args(["-m", "pytest", "-p", "no:cacheprovider", "--durations", "10"]);
     tests.current_dir(project.root.join(CRATE));
-    let ended = run(project, tests, LIMIT)?;
+    tests
+}
+
+fn judged(ended: &Ended) -> Found {
     let mut counts = count(&ended.output);
     if !ended.status.success() && counts.failed == 0 {
         counts.failed = 1;
     }
-    Ok((counts, ended.output))
+    Found { counts, output: ended.output.clone() }
 }
 
-/// Installs the source into an environment that has nothing, and takes a lock there.
-fn from_source(project: &Project, dist: &Path) -> Result<()> {
-    let clean = environment(project, "clean", "")?;
-    let mut pip = pip(project, &clean);
-    pip.args(["--force-reinstall", "--no-cache-dir"]).arg(ending(dist, ".tar.gz")?);
-    pip.env("MATURIN_PEP517_ARGS", format!("--profile {PROFILE}"));
-    must(project, pip, LIMIT).context("building from the packed source")?;
-    let mut python = tool(project, &clean, "python");
-    let script = "from bidlock import sync\n\
-                  with sync.connect('memory:').acquire('upwork', 'job_1') as lease:\n\
-                  \x20   print(lease.token)";
-    python.args(["-c", script]).current_dir(dist);
-    let said = must(project, python, Duration::from_mins(1))?;
-    ensure!(said.trim().parse::<u64>().is_ok(), "the package from source says {said:?}");
-    Ok(())
+/// Runs parts of the tests at the same time: they wait more than they work. What they measure is
+/// in their output.
+fn together(project: &Project, venv: &Path, parts: &[&[&str]]) -> Result<Found> {
+    let folder = project.empty_folder("python-tests")?;
+    let part = |number: usize, args: &[&str]| {
+        let log = folder.join(number.to_string());
+        let mut tests = pytest(project, venv);
+        tests.arg("-s").args(args);
+        let written = create(&log)?;
+        tests.stdout(written.try_clone()?).stderr(written);
+        let status = wait(tests, LIMIT);
+        let output = fs::read_to_string(&log)?;
+        status.map_or_else(
+            |error| bail!("{output}\n{error:#}"),
+            |status| Ok(judged(&Ended { status, output: output.clone() })),
+        )
+    };
+    let mut all = Found { counts: Counts::default(), output: String::new() };
+    std::thread::scope(|scope| {
+        let part = &part;
+        let running: Vec<_> = parts
+            .iter()
+            .enumerate()
+            .map(|(number, args)| scope.spawn(move || part(number, args)))
+            .collect();
+        for one in running {
+            all.and(&one.join().unwrap_or_else(|_| bail!("the thread of a test panicked"))?);
+        }
+        Ok(all)
+    })
 }
+
+/// Installs wheel and source, one after the other, into an environment that has nothing, and
+/// takes a lock there. Returns how many checks that were.
+fn clean(project: &Project, dist: &Path) -> Result<u32> {
+    let clean = environment(project, "clean", "")?;
+    for end in [".whl", ".tar.gz"] {
+        let mut pip = pip(project, &clean);
+        pip.args(["--force-reinstall", "--no-cache-dir"]).arg(ending(dist, end)?);
+        pip.env("MATURIN_PEP517_ARGS", format!("--profile {PROFILE}"));
+        must(project, pip, LIMIT).with_context(|| format!("installing the {end}"))?;
+        let mut python = tool(project, &clean, "python");
+        python.args(["-c", FIRST_LOCK]).current_dir(dist);
+        let said = must(project, python, Duration::from_mins(1))?;
+        ensure!(said == "locked, counted, alone\n", "the installed {end} says {said:?}");
+    }
+    Ok(2)
+}
+
+/// A lock and its count in the metrics, and that nothing else was installed for them.
+const FIRST_LOCK: &str = "\
+import importlib.metadata as packages, bidlock, bidlock.compat
+from bidlock import metrics, sync
+with sync.connect('memory:').acquire('upwork', 'job_1') as lease:
+    assert lease.token > 0
+counted = {sample.name: sample.value for sample in metrics.samples()}
+assert counted['bidlock_acquires_total'] == 1, counted
+assert packages.version('bidlock') == bidlock.__version__ and not packages.requires('bidlock')
+installed = {found.name for found in packages.distributions()}
+assert installed <= {'bidlock', 'pip', 'setuptools', 'wheel'}, installed
+print('locked, counted, alone')";
 
 /// Reads the last line of pytest. A test that was skipped is a test that did not pass.
 fn count(output: &str) -> Counts {

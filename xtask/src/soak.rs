@@ -6,10 +6,12 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result, bail};
 
 use crate::run::{Project, Stopwatch};
-use crate::say;
+use crate::{python, say};
 
 /// What a test reads to learn that it shall run at full size.
 const SWITCH: &str = "BIDLOCK_SOAK";
+/// The tests of the Python package, all together.
+const PYTHON: &str = "python";
 
 /// A test file that knows a full size.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,27 +26,38 @@ pub(crate) fn task(name: Option<&str>) -> Result<bool> {
     let project = Project::find()?;
     let all = find(&project.root.join("crates"))?;
     let chosen: Vec<_> = all.iter().filter(|s| name.is_none_or(|name| s.test == name)).collect();
-    if chosen.is_empty() {
-        let names: Vec<_> = all.iter().map(|soak| soak.test.as_str()).collect();
-        let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        bail!("no such test; those with a full size: {known}");
+    let with_python = name.is_none_or(|name| name == PYTHON);
+    if chosen.is_empty() && !with_python {
+        let names = all.iter().map(|soak| soak.test.as_str()).chain([PYTHON]);
+        bail!("no such test; those with a full size: {}", names.collect::<Vec<_>>().join(", "));
     }
-    let mut failed = 0_u32;
+    let mut good = Vec::new();
     for soak in &chosen {
-        say(&format!("{}: running", soak.test));
-        let watch = Stopwatch::start();
-        let mut command = project.cargo("test --all-features");
-        command.args(["--package", &soak.package, "--test", &soak.test]);
-        command.args(["--", "--nocapture", "--test-threads=1"]);
-        command.env(SWITCH, "1").stdout(Stdio::inherit()).stderr(Stdio::inherit());
-        let good = command.status().context("starting cargo")?.success();
-        let word = if good { "passed" } else { "FAILED" };
-        say(&format!("{}: {word} in {:.1} s", soak.test, watch.seconds()));
-        failed += u32::from(!good);
+        good.push(one(&soak.test, || rust(&project, soak))?);
     }
-    let passed = chosen.len() - failed as usize;
-    say(&format!("{passed} passed, {failed} failed"));
-    Ok(failed == 0)
+    if with_python {
+        good.push(one(PYTHON, || python::soak(&project, SWITCH))?);
+    }
+    let passed = good.iter().filter(|good| **good).count();
+    say(&format!("{passed} passed, {} failed", good.len() - passed));
+    Ok(passed == good.len())
+}
+
+fn one(name: &str, soak: impl FnOnce() -> Result<bool>) -> Result<bool> {
+    say(&format!("{name}: running"));
+    let watch = Stopwatch::start();
+    let good = soak()?;
+    let word = if good { "passed" } else { "FAILED" };
+    say(&format!("{name}: {word} in {:.1} s", watch.seconds()));
+    Ok(good)
+}
+
+fn rust(project: &Project, soak: &Soak) -> Result<bool> {
+    let mut command = project.cargo("test --all-features");
+    command.args(["--package", &soak.package, "--test", &soak.test]);
+    command.args(["--", "--nocapture", "--test-threads=1"]);
+    command.env(SWITCH, "1").stdout(Stdio::inherit()).stderr(Stdio::inherit());
+    Ok(command.status().context("starting cargo")?.success())
 }
 
 /// Integration tests whose source, or that of a module in the folder beside it, names the switch.

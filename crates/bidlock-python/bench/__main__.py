@@ -1,15 +1,19 @@
 """Cycles per second and hand-over latency, in turns with redis-py.
 
-    cd crates/bidlock-python && python -m bench [--rounds 9] [--seconds 1] [--uvloop]
+    cd crates/bidlock-python
+    python -m bench [--rounds 31] [--seconds 0.25] [--unpinned] [--uvloop]
 
-needs `bidlock`, `redis`, `hiredis` and `uvloop` installed, and a `redis-server` in PATH. Every
-round measures each contender once; shown are medians, and the least and greatest ratio of a round.
+needs `bidlock`, `redis`, `hiredis` and `uvloop` installed, and a `redis-server` in PATH. Server and
+clients share one core, as in the other benchmarks, unless it is told otherwise. Every round
+measures each contender once, so that what else the machine does meets all of them; shown are
+medians, the quartiles of the ratios, and the processor time that a cycle takes in the client.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import shutil
 import socket
 import statistics
@@ -18,6 +22,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import redis.asyncio as redis
 
@@ -63,8 +68,17 @@ class Server:
         self.folder.cleanup()
 
 
-async def rate(cycle: Cycle, tasks: int, seconds: float) -> float:
-    """Cycles per second of so many tasks, each on a key of its own."""
+class Measured(NamedTuple):
+    """What was seen in one round."""
+
+    rate: float
+    """Cycles per second."""
+    cost: float
+    """Seconds of processor time in this process for each."""
+
+
+async def measure(cycle: Cycle, tasks: int, seconds: float) -> Measured:
+    """Cycle in so many tasks, each on a key of its own."""
     done = 0
     end = time.perf_counter() + seconds
 
@@ -74,9 +88,11 @@ async def rate(cycle: Cycle, tasks: int, seconds: float) -> float:
             await cycle(key)
             done += 1
 
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), time.process_time()
     await asyncio.gather(*(work(f"job_{n}") for n in range(tasks)))
-    return done / (time.perf_counter() - began)
+    return Measured(
+        done / (time.perf_counter() - began), (time.process_time() - worked) / done
+    )
 
 
 async def contenders(server: Server) -> dict[str, Cycle]:
@@ -160,19 +176,20 @@ async def main(rounds: int, seconds: float) -> None:
         cycles = await contenders(server)
         for tasks in (1, 100):
             for cycle in cycles.values():
-                await rate(cycle, tasks, seconds / 2)
-            rates: dict[str, list[float]] = {name: [] for name in cycles}
+                await measure(cycle, tasks, seconds)
+            seen: dict[str, list[Measured]] = {name: [] for name in cycles}
             for _ in range(rounds):
                 for name, cycle in cycles.items():
-                    rates[name].append(await rate(cycle, tasks, seconds))
-            reference = rates["SET NX + script"]
+                    seen[name].append(await measure(cycle, tasks, seconds))
+            reference = seen["SET NX + script"]
             print(f"cycles/s, {tasks} tasks")
-            for name, each in rates.items():
-                ratios = [a / b for a, b in zip(each, reference, strict=True)]
+            for name, each in seen.items():
+                ratios = [a.rate / b.rate for a, b in zip(each, reference, strict=True)]
+                low, middle, high = statistics.quantiles(ratios, n=4)
                 print(
-                    f"  {name:20} {statistics.median(each):9,.0f}"
-                    f"   x{statistics.median(ratios):.2f}"
-                    f" ({min(ratios):.2f} … {max(ratios):.2f})"
+                    f"  {name:20} {statistics.median(one.rate for one in each):9,.0f}"
+                    f"   x{middle:.2f} ({low:.2f} … {high:.2f})"
+                    f"   {statistics.median(one.cost for one in each) * 1e6:5.0f} µs of processor"
                 )
         ours = await hand_over_ours(server, 100)
         theirs = await hand_over_theirs(server, 40)
@@ -188,10 +205,13 @@ async def main(rounds: int, seconds: float) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument("--seconds", type=float, default=0.25)
+    parser.add_argument("--unpinned", action="store_true", help="on any core")
     parser.add_argument("--uvloop", action="store_true")
     options = parser.parse_args()
+    if not options.unpinned:
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     run = asyncio.run
     if options.uvloop:
         import uvloop

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import pwd
 import shutil
@@ -11,15 +13,18 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 HERE = Path(__file__).resolve().parent
+FULL_SIZE = os.environ.get("BIDLOCK_SOAK") == "1"
 
 
 def tools() -> Path:
@@ -37,6 +42,44 @@ def program(kind: str) -> str:
         found = str(path) if path.is_file() else None
     assert found, f"the server {kind} is not installed; `cargo xtask tools` installs it"
     return found
+
+
+def in_child(work: Callable[[], None]) -> None:
+    """Run something in a forked child, which has to end well and soon."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        except BaseException:
+            os.write(writer, traceback.format_exc().encode())
+        finally:
+            os._exit(status)
+    os.close(writer)
+    ended: list[int] = []
+
+    def over() -> bool:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            ended.append(os.waitstatus_to_exitcode(status))
+        return bool(ended)
+
+    try:
+        wait_until(over)
+    finally:
+        if not ended:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+    said = os.read(reader, 100_000).decode()
+    os.close(reader)
+    assert ended == [0], said
+
+
+def at_full_size() -> bool:
+    """Whether what is scaled down in other runs is to be done at its full size."""
+    return FULL_SIZE
 
 
 def free_port() -> int:
@@ -89,6 +132,53 @@ class Server:
             self.process.kill()
             self.process.wait()
             self.process = None
+
+
+class SlowWay:
+    """A way to a server on which everything takes a while longer, each way."""
+
+    def __init__(self, port: int, seconds: float) -> None:
+        self._to, self._seconds = port, seconds
+        self._loop = asyncio.new_event_loop()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._server = self._do(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self.port = int(self._server.sockets[0].getsockname()[1])
+
+    def _do(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self._to)
+        await asyncio.gather(self._carry(reader, back), self._carry(there, writer))
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                self._loop.call_later(self._seconds, writer.write, data)
+        self._loop.call_later(self._seconds, writer.close)
+
+    async def _close(self) -> None:
+        self._server.close()
+        # What is carried late finds a closed connection.
+        await asyncio.sleep(self._seconds * 2)
+        for writer in self._writers:
+            writer.close()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            with contextlib.suppress(ConnectionError):
+                await task
+
+    def stop(self) -> None:
+        self._do(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(20)
+        self._loop.close()
 
 
 def postgres_program(name: str) -> str:
@@ -259,6 +349,36 @@ def python(*args: str, **variables: str) -> subprocess.Popen[str]:
         text=True,
         env={**os.environ, **variables},
     )
+
+
+OLD_TABLE = (
+    "CREATE TABLE distributed_locks (id TEXT PRIMARY KEY, lock_key TEXT UNIQUE NOT NULL, "
+    "holder_id TEXT NOT NULL, acquired_at REAL NOT NULL, expires_at REAL NOT NULL)"
+)
+# In a process of its own, because an old file and a bridge to it do not go together in one.
+SQL = """
+import json, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], timeout=30, isolation_level=None)
+print(json.dumps(connection.execute(*json.loads(sys.argv[2])).fetchall()))
+connection.close()
+"""
+
+
+def sql(path: Path, text: str, *values: object) -> list[list[Any]]:
+    """What a statement finds in an SQLite file."""
+    found = finish(python("-c", SQL, str(path), json.dumps([text, values])))
+    return cast("list[list[Any]]", json.loads(found))
+
+
+def old_table(path: Path) -> None:
+    """Make the lock table of the first lock manager."""
+    sql(path, OLD_TABLE)
+
+
+def rows(path: Path) -> list[list[Any]]:
+    """What is locked in it: keys, holders, and seconds that are left."""
+    left = "round(expires_at - (julianday('now') - 2440587.5) * 86400)"
+    return sql(path, f"SELECT lock_key, holder_id, {left} FROM distributed_locks ORDER BY 1")
 
 
 def finish(process: subprocess.Popen[str], limit: float = 60.0) -> str:

@@ -215,6 +215,17 @@ def test_a_store_that_cannot_be_reached_or_read_is_an_error_of_its_own(tmp_path:
     asyncio.run(main())
 
 
+def test_tls_is_built_in(server: Server) -> None:
+    # What the library needs for it is set up before anybody asks: a server that speaks none is
+    # one that gives no answer, and no bug.
+    async def main() -> None:
+        with pytest.raises(errors.UnavailableError) as plain:
+            await bidlock.connect(f"rediss://127.0.0.1:{server.port}/0")
+        assert "rediss://" in plain.value.endpoint and "tls" in str(plain.value).lower()
+
+    asyncio.run(main())
+
+
 def test_missing_rights_are_told_apart(server: Server) -> None:
     server.command("ACL", "SETUSER", "weak", "on", ">secret", "-@all", "+ping", "+hello")
 

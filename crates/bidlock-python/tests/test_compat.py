@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Server, free_port
+from conftest import Server, finish, free_port, in_child, python
 
 import bidlock
-from bidlock import compat, sync
+from bidlock import _settings, compat, sync
 from bidlock.compat import BidLockManager, RedisBidLockManager
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
 
 @pytest.fixture(params=["redis", "embedded"])
@@ -100,6 +104,37 @@ def test_with_lock_holds_for_its_block_and_the_blocks_own_exception_wins(make: M
     asyncio.run(main())
 
 
+def test_a_lock_renews_itself_and_its_loss_ends_the_block(server: Server) -> None:
+    key = "bid_lock:upwork:job_1"
+
+    async def main() -> None:
+        manager = RedisBidLockManager(server.url, ttl=1)
+        async with manager.with_lock("upwork", "job_1"):
+            await asyncio.sleep(2.5)
+            assert not await RedisBidLockManager(server.url).acquire_lock("upwork", "job_1", 0)
+        with pytest.raises(bidlock.LeaseLostError) as lost:
+            async with manager.with_lock("upwork", "job_1", timeout=1):
+                server.command("SET", key, "thief")
+                await asyncio.sleep(20)
+        assert lost.value.reason == "taken" and manager.get_metrics()["active_locks"] == 0
+        server.command("DEL", key)
+        with pytest.raises(KeyError, match="mine"):
+            async with manager.with_lock("upwork", "job_1", timeout=1):
+                server.command("SET", key, "thief")
+                try:
+                    await asyncio.sleep(20)
+                except asyncio.CancelledError:
+                    raise KeyError("mine") from None
+        # What was lost is not released: it is somebody else's.
+        server.command("DEL", key)
+        assert await manager.acquire_lock("upwork", "job_1")
+        server.command("SET", key, "thief")
+        assert await manager.release_lock("upwork", "job_1") is False
+        assert server.value(key) == "thief"
+
+    asyncio.run(main())
+
+
 def test_a_holder_id_is_a_label_and_never_an_identity(server: Server) -> None:
     async def main() -> None:
         manager = RedisBidLockManager(server.url)
@@ -176,10 +211,91 @@ def test_there_is_one_manager_for_all_loops_and_threads(server: Server) -> None:
     assert asyncio.run(made.health_check())
 
 
+def test_each_thread_may_make_the_one_manager(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compat, "_manager", None)
+    made: list[RedisBidLockManager] = []
+    threads = [
+        threading.Thread(target=lambda: made.append(asyncio.run(compat.init_bid_lock_manager(server.url))))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == [made[0]] * 4 and asyncio.run(compat.get_bid_lock_manager()) is made[0]
+
+    async def main() -> None:
+        assert await made[0].acquire_lock("upwork", "job_1")
+        # Whoever makes it anew still has what it holds.
+        again = await compat.init_bid_lock_manager(server.url, ttl=20)
+        assert again is made[0] and again.ttl == 20
+        assert again.get_metrics()["active_locks"] == 1
+        # Another server is another manager; the first one's locks are held on.
+        other = await compat.init_bid_lock_manager(f"redis://127.0.0.1:{server.port}/1")
+        assert other is not made[0] and await compat.get_bid_lock_manager() is other
+        made.clear()
+        del again
+        gc.collect()
+        await other.health_check()
+        assert server.value("bid_lock:upwork:job_1") != "$-1"
+        await compat._former.pop().close()
+        assert server.value("bid_lock:upwork:job_1") == "$-1"
+
+    asyncio.run(main())
+
+
+def test_a_forked_child_has_nothing_of_its_parents_and_connects_anew(server: Server) -> None:
+    manager = asyncio.run(compat.init_bid_lock_manager(server.url))
+    assert asyncio.run(manager.acquire_lock("upwork", "job_1"))
+
+    def child() -> None:
+        assert manager.get_metrics() == dict.fromkeys(manager.get_metrics(), 0)
+
+        async def main() -> None:
+            assert await compat.get_bid_lock_manager() is manager
+            assert not await manager.release_lock("upwork", "job_1")
+            assert not await manager.acquire_lock("upwork", "job_1", timeout=0)
+            async with manager.with_lock("upwork", "job_2", timeout=5):
+                assert manager.get_metrics()["active_locks"] == 1
+            assert await manager.cleanup_all() == 0
+            await manager.close()
+
+        asyncio.run(main())
+
+    # Also when another thread is in the middle of it.
+    with manager._guard, compat._manager_guard:
+        in_child(child)
+    assert manager.get_metrics()["active_locks"] == 1
+    assert asyncio.run(manager.release_lock("upwork", "job_1"))
+
+
+TOLD = """
+import asyncio, logging, sys
+from bidlock.compat import RedisBidLockManager
+logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(name)s: %(message)s")
+async def main():
+    manager = RedisBidLockManager(sys.argv[1], ttl=1)
+    await manager.acquire_lock("upwork", "job_1")
+    print("held", flush=True)
+    await asyncio.sleep(2)
+asyncio.run(main())
+"""
+
+
+def test_what_happens_is_told_to_logging_without_more(server: Server) -> None:
+    bot = python("-u", "-c", TOLD, server.url)
+    assert bot.stdout is not None and bot.stdout.readline() == "held\n"
+    server.command("SET", "bid_lock:upwork:job_1", "thief")
+    assert "lease lost" in finish(bot)
+
+
 def test_cleanup_takes_its_own_and_with_force_everything(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("BIDLOCK_LEDGER_URL", f"sqlite://{tmp_path / 'ledger.db'}")
+    ledger = f"sqlite://{tmp_path / 'ledger.db'}"
+    monkeypatch.setenv("BIDLOCK_LEDGER_URL", ledger)
 
     async def main() -> None:
         manager, other = RedisBidLockManager(server.url), RedisBidLockManager(server.url)
@@ -196,7 +312,11 @@ def test_cleanup_takes_its_own_and_with_force_everything(
         assert await other.release_lock("upwork", "job_9") is False
 
     asyncio.run(main())
-    assert (tmp_path / "ledger.db").exists()
+    # Before and after, with who it was and why; releases of its own are nobody's business.
+    audit = [(e.act, e.posting, e.actor, e.because) for e in sync.open_ledger(ledger).audit()]
+    who, why = _settings.actor(), "cleanup_all(force=True)"
+    acts = ["revoke_now", "revoked_freed"]
+    assert sorted(audit) == [(act, "job_9", who, why) for act in acts]
 
 
 def test_settings_are_those_of_the_command_line(

@@ -8,12 +8,14 @@ import inspect
 import re
 import textwrap
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from conftest import ROOT, Server
 
 import bidlock
+from bidlock import compat, metrics, sync
 from bidlock.compat import RedisBidLockManager
 
 BLOCK = re.compile(r"^( *)```python\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
@@ -77,3 +79,20 @@ def test_the_page_of_the_package_runs(server: Server) -> None:
     (shown,) = blocks("crates/bidlock-python/README.md")
     exec(shown.replace("redis://localhost:6379/0", server.url), {})
     assert server.value("bid_lock:upwork:job_123") == "$-1"
+
+
+@pytest.mark.parametrize("module", [bidlock, bidlock.errors, compat, metrics, sync])
+def test_everything_public_says_what_it_is(module: ModuleType) -> None:
+    missing = []
+    for name in module.__all__:
+        found = getattr(module, name)
+        if not (inspect.isclass(found) or inspect.isroutine(found)):
+            continue
+        members = vars(found).items() if inspect.isclass(found) else []
+        shown = [(f"{name}.{member}", value) for member, value in members if member[0] != "_"]
+        missing += [
+            where
+            for where, value in [(name, found), *shown]
+            if (callable(value) or isinstance(value, property)) and not inspect.getdoc(value)
+        ]
+    assert not missing

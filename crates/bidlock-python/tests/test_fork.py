@@ -5,50 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import HERE, Server, finish, python, wait_until
+from conftest import HERE, Server, finish, in_child, python, wait_until
 
 import bidlock
 from bidlock import errors, sync
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-
-
-def in_child(work: Callable[[], None]) -> None:
-    """Run something in a forked child, which has to end well and soon."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        except BaseException:
-            os.write(writer, traceback.format_exc().encode())
-        finally:
-            os._exit(status)
-    os.close(writer)
-    ended: list[int] = []
-
-    def over() -> bool:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            ended.append(os.waitstatus_to_exitcode(status))
-        return bool(ended)
-
-    try:
-        wait_until(over)
-    finally:
-        if not ended:
-            os.kill(child, 9)
-            os.waitpid(child, 0)
-    said = os.read(reader, 100_000).decode()
-    os.close(reader)
-    assert ended == [0], said
 
 
 def one_lock(url: str) -> None:
@@ -134,6 +99,7 @@ def test_a_child_of_who_used_sqlite_opens_no_file(tmp_path: Path) -> None:
     in_child(child)
 
 
+@pytest.mark.unhurried
 def test_a_fork_in_the_middle_of_everything_hangs_nobody(server: Server) -> None:
     locker = sync.connect(server.url)
 
@@ -197,6 +163,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
+@pytest.mark.unhurried
 def test_workers_of_multiprocessing_take_turns(
     method: str, shared_url: str, tmp_path: Path
 ) -> None:
@@ -251,6 +218,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.unhurried
 def test_workers_of_celery_take_turns(server: Server, tmp_path: Path) -> None:
     folder = tmp_path / "queue"
     (folder / "control").mkdir(parents=True)

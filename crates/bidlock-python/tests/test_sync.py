@@ -161,6 +161,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.unhurried
 def test_20_seconds_of_blocked_loop_or_held_interpreter_lose_nothing(
     server: Server, tmp_path: Path
 ) -> None:

@@ -364,8 +364,8 @@ class Guard:
         """
         _bidding.check_shared(locker._locker, ledger._ledger, local_ledger)
         self._guard = _native.Guard(locker._locker, ledger._ledger)
-        self.locker = locker
-        self.ledger = ledger
+        self.locker: Locker = locker
+        self.ledger: Ledger = ledger
 
     def bid(
         self,

@@ -48,7 +48,7 @@ class Settings:
 
 def load(url: str | None = None, *, ledger: str | None = None) -> Settings:
     """Merge what the caller names, the environment, ``.env`` and defaults, in this order."""
-    found = _Variables(os.environ, _read(Path(".env")))
+    found = _variables()
     store = url or found.get("BIDLOCK_URL") or found.get("REDIS_URL")
     if store is None:
         store = _from_parts(found)
@@ -60,6 +60,11 @@ def load(url: str | None = None, *, ledger: str | None = None) -> Settings:
     ledger = ledger or found.get("BIDLOCK_LEDGER_URL")
     if ledger is None:
         ledger = store if store.startswith("sqlite:") else file
+    also = found.get("BIDLOCK_ALSO")
+    if also is not None and _file(also) is not None and _file(also) == _file(ledger):
+        raise ConfigError(
+            f"BIDLOCK_ALSO {also!r}: the ledger is to be in the same file; name another one"
+        )
     local = (found.get("BIDLOCK_LOCAL_LEDGER") or "0").lower()
     if local not in {"1", "true", "yes", "on", "0", "false", "no", "off"}:
         raise ConfigError(f"BIDLOCK_LOCAL_LEDGER {local!r}: write 1 or 0")
@@ -69,7 +74,7 @@ def load(url: str | None = None, *, ledger: str | None = None) -> Settings:
         named=named,
         ledger=ledger,
         prefix=found.get("BIDLOCK_PREFIX"),
-        also=found.get("BIDLOCK_ALSO"),
+        also=also,
         marks=str(_state_file().with_name("marks")),
         local_ledger=local in {"1", "true", "yes", "on"},
     )
@@ -78,11 +83,16 @@ def load(url: str | None = None, *, ledger: str | None = None) -> Settings:
 def connect(
     url: str | None, prefix: str | None, also: str | None
 ) -> _native.Op[_native.Locker]:
-    """Open the lock store that the caller or the settings name."""
-    if url is not None:
-        return _native.connect(url, prefix, also)
-    settings = load()
-    return _native.connect(settings.url, prefix or settings.prefix, also or settings.also)
+    """Open the lock store that the caller or the settings name.
+
+    Each is looked up for itself: who names a URL in code has the prefix and the bridge of the
+    deployment all the same, as under the command line's ``--url``. An empty ``also`` is none.
+    """
+    found = _variables()
+    url = load().url if url is None else url
+    prefix = found.get("BIDLOCK_PREFIX") if prefix is None else prefix
+    also = found.get("BIDLOCK_ALSO") if also is None else also
+    return _native.connect(url, prefix, also or None)
 
 
 def actor() -> str:
@@ -102,6 +112,10 @@ class _Variables:
 
     def get(self, name: str) -> str | None:
         return self._environment.get(name) or self._file.get(name) or None
+
+
+def _variables() -> _Variables:
+    return _Variables(os.environ, _read(Path(".env")))
 
 
 def _from_parts(found: _Variables) -> str | None:
@@ -126,6 +140,16 @@ def _from_parts(found: _Variables) -> str | None:
     return f"redis://{login}{host}:{_number('REDIS_PORT', port, 1, 6379)}/" + str(
         _number("REDIS_DB", database, 0, 0)
     )
+
+
+def _file(url: str) -> Path | None:
+    """The file of an embedded store; None for any other."""
+    kind, _, rest = url.partition(":")
+    path = rest.partition("?")[0]
+    if kind.lower() != "sqlite" or not path:
+        return None
+    # Slashes in front of an absolute path collapse into one.
+    return Path(re.sub(r"\A/+", "/", path)).resolve()
 
 
 def _number(name: str, text: str | None, least: int, standard: int) -> int:

@@ -11,10 +11,11 @@ import contextlib
 import logging
 import os
 import threading
+import weakref
 from collections.abc import AsyncGenerator
 from typing import TypedDict
 
-from bidlock import _native, _settings
+from bidlock import _logs, _native, _settings
 from bidlock._async import Lease, Locker
 from bidlock._async_bids import Guard, open_ledger
 from bidlock._loop import run
@@ -50,6 +51,9 @@ class Metrics(TypedDict):
     active_locks: int
 
 
+_managers: weakref.WeakSet[_Manager] = weakref.WeakSet()
+
+
 class _Manager:
     """What both managers do. It may be used from several event loops and threads."""
 
@@ -60,22 +64,27 @@ class _Manager:
         self._url = url
         self._prefix = prefix
         self._also = also
+        self._begin()
+        _managers.add(self)
+
+    def _begin(self) -> None:
+        """Start with nothing: at first, and in a forked child, where the parent's is not ours."""
+        # A new one, because another thread of the parent may have had it at the fork.
         self._guard = threading.Lock()
         self._locker: Locker | None = None
         self._bids: Guard | None = None
-        self._process = os.getpid()
         # By posting, in the order in which they were taken, each with its caller's holder id.
         self._leases: dict[Key, list[tuple[str | None, Lease]]] = {}
         self._counts = {"attempts": 0, "successes": 0, "conflicts": 0, "timeouts": 0, "errors": 0}
 
+    def _place(self) -> tuple[str, str | None, str | None]:
+        return self._url, self._prefix, self._also
+
     async def _connected(self) -> Locker:
         with self._guard:
-            if self._process != os.getpid():
-                # In a forked child: what the parent holds is not ours.
-                self._process, self._locker, self._leases = os.getpid(), None, {}
-                self._bids = None
             locker = self._locker
         if locker is None:
+            _logs.listen()
             made = Locker(await run(_native.connect(self._url, self._prefix, self._also)))
             with self._guard:
                 locker = self._locker = self._locker or made
@@ -126,8 +135,7 @@ class _Manager:
     def _ours(self, key: Key, holder_id: str | None) -> Lease | None:
         """Take out the last lease of a posting that was acquired under that holder id."""
         with self._guard:
-            known = self._leases.get(key, []) if self._process == os.getpid() else []
-            for label, lease in reversed(known):
+            for label, lease in reversed(self._leases.get(key, [])):
                 if holder_id is None or holder_id == label:
                     self._forget(key, lease)
                     return lease
@@ -299,12 +307,28 @@ class BidLockManager(_Manager):
 
 _manager: _Manager | None = None
 _manager_guard = threading.Lock()
+# Managers of the process that another has taken the place of: what they hold is held on.
+_former: list[_Manager] = []
+
+
+def _after_fork() -> None:
+    global _manager_guard
+    _manager_guard = threading.Lock()
+    for manager in list(_managers):
+        manager._begin()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 async def init_bid_lock_manager(
     redis_url: str | None = None, ttl: float = 300
 ) -> RedisBidLockManager:
-    """Make the manager of this process; RuntimeError with the cause when it has no server."""
+    """Make the manager of this process; RuntimeError with the cause when it has no server.
+
+    Called again, as by each of several threads, it returns the same one; only another server makes
+    another manager.
+    """
     global _manager
     manager = RedisBidLockManager(redis_url, ttl)
     try:
@@ -312,6 +336,12 @@ async def init_bid_lock_manager(
     except BidlockError as failed:
         raise RuntimeError(f"no lock manager: {failed}") from failed
     with _manager_guard:
+        known = _manager
+        if isinstance(known, RedisBidLockManager) and known._place() == manager._place():
+            known.ttl = ttl
+            return known
+        if known is not None:
+            _former.append(known)
         _manager = manager
     return manager
 
