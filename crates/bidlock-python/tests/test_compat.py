@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import Server, finish, free_port, in_child, python
+from conftest import HERE, Server, finish, free_port, in_child, python
 
 import bidlock
 from bidlock import _settings, compat, sync
@@ -368,3 +370,22 @@ def test_an_id_with_another_key_in_old_clients_is_warned_about_once(
         asyncio.run(main())
     warned = [r for r in caplog.records if "old kind" in r.getMessage()]
     assert len(warned) == 1
+
+
+SAMPLES = json.loads((HERE / "settings.json").read_text())
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=[repr(sample["text"])[:40] for sample in SAMPLES])
+def test_a_file_of_settings_is_read_as_the_command_line_reads_it(
+    sample: dict[str, Any], tmp_path: Path
+) -> None:
+    # The command line's own tests read the same samples.
+    path = tmp_path / "settings"
+    path.write_bytes(sample["text"].encode())
+    if "line" not in sample:
+        assert _settings._read(path) == sample["values"]
+        return
+    with pytest.raises(bidlock.ConfigError, match=f"line {sample['line']}: ") as refused:
+        _settings._read(path)
+    # The line may hold a password.
+    assert "open" not in str(refused.value) and "words" not in str(refused.value)

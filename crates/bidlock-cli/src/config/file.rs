@@ -129,6 +129,26 @@ mod tests {
         }
     }
 
+    /// What Python reads as well, in the tests of its package.
+    #[test]
+    fn samples_are_read_as_python_reads_them() {
+        let samples = include_str!("../../../bidlock-python/tests/settings.json");
+        let samples: Vec<serde_json::Value> = serde_json::from_str(samples).unwrap();
+        assert!(samples.len() > 15);
+        for sample in samples {
+            let text = sample["text"].as_str().unwrap();
+            let read = pairs(text);
+            if let Some(line) = sample["line"].as_u64() {
+                let why = read.unwrap_err();
+                assert!(why.starts_with(&format!("line {line}: ")), "{text:?}: {why}");
+                continue;
+            }
+            let ours = read.unwrap().into_iter().filter(|(name, _)| is_ours(name));
+            let ours: serde_json::Map<_, _> = ours.map(|(n, v)| (n, v.into())).collect();
+            assert_eq!(serde_json::Value::from(ours), sample["values"], "{text:?}");
+        }
+    }
+
     #[test]
     fn a_dollar_is_never_replaced_in_silence() {
         for value in ["a$HOME", "${HOME}", "\"${b}\"", "'a'$b", "a$"] {

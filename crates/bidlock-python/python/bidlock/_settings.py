@@ -6,7 +6,7 @@ import getpass
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -190,11 +190,9 @@ def _read(path: Path) -> dict[str, str]:
     except (OSError, UnicodeDecodeError) as failed:
         raise ConfigError(f"{path}: cannot be read: {failed}") from None
     pairs: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
+    for number, line in _lines(text):
         match = _LINE.match(line)
-        if match is None:
+        if match is None or _is_open(line):
             raise ConfigError(f"{path}: line {number}: {_FORM}")
         name = match[1]
         ours = name.startswith(("BIDLOCK_", "REDIS_"))
@@ -205,6 +203,37 @@ def _read(path: Path) -> dict[str, str]:
         if ours and value is not None:
             pairs.setdefault(name, value)
     return pairs
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """Settings and the numbers of their lines; a value in quotes may have several."""
+    begun: list[str] = []
+    lines = text.replace("\r\n", "\n").split("\n")
+    for number, line in enumerate(lines, 1):
+        if not begun and (not line.strip() or line.lstrip().startswith("#")):
+            continue
+        begun.append(line)
+        whole = "\n".join(begun)
+        if not _is_open(whole) or number == len(lines):
+            yield number + 1 - len(begun), whole
+            begun.clear()
+
+
+def _is_open(line: str) -> bool:
+    """Whether a quote in it does not end."""
+    quote, blank = "", True
+    characters = iter(line.partition("=")[2])
+    for character in characters:
+        if character == "\\" and quote != "'":
+            next(characters, "")
+        elif quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+        elif character == "#" and blank:
+            return False
+        blank = character.isspace()
+    return bool(quote)
 
 
 def _value(text: str) -> str | None:
