@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine
+from statistics import median
 from typing import Any
 
 import pytest
@@ -136,6 +137,12 @@ def test_one_round_trip_after_a_cancellation_the_key_is_free_or_has_a_live_owner
         way.stop()
 
 
+def within_50_ms(what: str, times: list[float]) -> None:
+    """Half of them, whoever else is busy on the machine; all of them at full size, when it is not."""
+    print(f"{what} within {max(times) * 1e3:.1f} ms, half within {median(times) * 1e3:.1f} ms")
+    assert (max(times) if at_full_size() else median(times)) < 0.05, times
+
+
 def test_a_cancellation_is_honoured_within_50_ms(servers: Callable[[str], Server]) -> None:
     # Whatever is waited for, and also where the server has stopped answering.
     server = Server("redis70", servers("redis70").folder)
@@ -176,15 +183,14 @@ def test_a_cancellation_is_honoured_within_50_ms(servers: Callable[[str], Server
             locker.close,
             lambda: bidlock.connect(server.url)._connect(),
         ]
-        times = [await took(wait()) for wait in waits for _ in range(3)]
+        for wait in waits:
+            within_50_ms("cancelled", [await took(wait()) for _ in range(5)])
         assert server.process is not None
         server.process.send_signal(signal.SIGSTOP)
         try:
-            times += [await took(wait()) for wait in dead]
+            within_50_ms("cancelled", [await took(wait()) for wait in dead])
         finally:
             server.process.send_signal(signal.SIGCONT)
-        print(f"cancelled within {max(times) * 1e3:.1f} ms")
-        assert max(times) < 0.05, times
 
     try:
         asyncio.run(main())
@@ -356,9 +362,7 @@ def test_an_interrupt_is_heard_in_every_wait(servers: Callable[[str], Server]) -
         interrupted(locker.close),
     ]
     server.process.send_signal(signal.SIGCONT)
-    # 50 ms, and what a busy machine takes to run a thread.
-    print(f"interrupted within {max(times) * 1e3:.1f} ms")
-    assert max(times) < 0.05 + 0.05, times
+    within_50_ms("interrupted", times)
     locker.close()
     # A release that was interrupted is done all the same.
     assert server.value("bid_lock:upwork:job_1") == "$-1"
@@ -369,9 +373,7 @@ def test_an_interrupt_is_heard_within_50_ms(shared_url: str) -> None:
     owner = sync.connect(shared_url)
     held = owner.acquire("upwork", "job_1").get()
     wait = owner.acquire("upwork", "job_1", wait=None).get
-    slowest = max(interrupted(wait) for _ in range(3))
-    # 50 ms, and what a busy machine takes to run a thread.
-    assert slowest < 0.05 + 0.05
+    within_50_ms("interrupted", [interrupted(wait) for _ in range(5)])
     owner.close()
     lock = owner.inspect("upwork", "job_1")
     assert lock is not None and lock.waiters == 0

@@ -20,9 +20,15 @@ def test_losing_the_lease_cancels_the_block(server: Server, run_loop: Run) -> No
     async def main() -> None:
         locker = await bidlock.connect(server.url)
         seen: list[str] = []
+        told = asyncio.Event()
+
+        def tell(reason: str) -> None:
+            seen.append(reason)
+            told.set()
+
         with pytest.raises(LeaseLostError) as lost:
             async with locker.acquire("upwork", "job_1", ttl=0.6) as lease:
-                lease.lost.add_callback(seen.append)
+                lease.lost.add_callback(tell)
                 server.command("SET", KEY, "thief")
                 try:
                     await asyncio.sleep(20)
@@ -31,11 +37,30 @@ def test_losing_the_lease_cancels_the_block(server: Server, run_loop: Run) -> No
                     raise
         assert lost.value.reason == "taken"
         assert lost.value.key == KEY
+        await asyncio.wait_for(told.wait(), 5)
         assert sorted(seen) == ["cancelled", "taken"]
         task = asyncio.current_task()
         assert task is not None and task.cancelling() == 0
         await asyncio.sleep(0)
         assert server.value(KEY) == "thief"
+
+    run_loop(main())
+
+
+def test_a_callback_hears_of_a_loss_that_its_loop_had_no_time_for(
+    server: Server, run_loop: Run
+) -> None:
+    async def main() -> None:
+        locker = await bidlock.connect(server.url)
+        lease = await locker.acquire("upwork", "job_1", ttl=0.6)
+        told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        lease.lost.add_callback(told.set_result)
+        server.command("SET", KEY, "thief")
+        # The loop is blocked until it is lost.
+        wait_until(lambda: bool(lease.lost))
+        with pytest.raises(LeaseLostError):
+            await lease.release()
+        assert await asyncio.wait_for(told, 5) == "taken"
 
     run_loop(main())
 

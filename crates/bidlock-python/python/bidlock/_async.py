@@ -71,6 +71,9 @@ class Loss:
         return self.reason is not None
 
     def _forget(self) -> None:
+        if self:
+            # They are on their way to the loop.
+            return
         for op in self._watched:
             op.cancel()
         self._watched.clear()
