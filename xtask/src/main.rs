@@ -2,7 +2,7 @@
 //! `cargo xtask soak [NAME]`, `cargo xtask bench [--quick] [NAME …]`,
 //! `cargo xtask chaos [--seed N] [--minutes M] [--scenario NAME] [--json]`,
 //! `cargo xtask sim --seeds N [--from S] [--mutant NAME] [--json]`,
-//! `cargo xtask model [--json | --mutants]`.
+//! `cargo xtask model [--json | --mutants]`, `cargo xtask mutants`.
 
 mod bench;
 mod chaos;
@@ -10,6 +10,7 @@ mod checks;
 mod examples;
 mod metadata;
 mod model;
+mod mutants;
 mod python;
 mod run;
 mod sim;
@@ -32,6 +33,7 @@ usage: cargo xtask TASK
   python       the Python package alone, as in `test`
   soak [NAME]  the tests that run scaled down in `test`, at full size; `chaos`: an hour of it
   model […]    the protocols as state spaces; --json, or --mutants
+  mutants      searches for every planted mistake, and writes docs/verification.md's tables
   bench […]    what docs/performance.md shows; --quick, or the names of some
   chaos […]    a fleet of bidders under faults; --seed N, --minutes M, --scenario NAME, --json
   sim […]      the code in a simulated world; --seeds N, --from S, --mutant NAME,
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         ["test"] => stages::test(),
         ["tidy"] => tidy::task(),
         ["tools"] => tools::task(),
+        ["mutants"] => mutants::task(),
         ["python"] => python::task(),
         ["model", ref options @ ..] => model::task(options),
         ["bench", ref options @ ..] => bench::task(options),

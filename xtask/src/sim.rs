@@ -13,6 +13,8 @@ use crate::stages::{Counts, Found, LIMIT};
 const SECONDS: u32 = 120;
 /// How many seeds it runs twice.
 const TWICE: u32 = 100;
+/// What has noticed each mistake, and at which seed.
+const TABLE: &str = "docs/verification.md";
 
 pub(crate) const BUILD: &str = "build --release --quiet --package bidlock-sim";
 
@@ -28,12 +30,17 @@ pub(crate) fn task(options: &[&str]) -> Result<bool> {
     Ok(command.status().context("starting cargo")?.success())
 }
 
-/// Two minutes of seeds that nobody has run before, and some of them twice.
+/// Each known mistake at the seed that showed it, two minutes of seeds that nobody has run before,
+/// and some of them twice.
 pub(crate) fn stage(project: &Project) -> Result<Found> {
     // As good a source as any: std's own, which differs with each process.
     let from = RandomState::new().build_hasher().finish() % 1_000_000_000;
     say(&format!("sim: seeds from {from}"));
     must(project, project.cargo(BUILD), LIMIT)?;
+    let mut known = simulator(project);
+    known.args(["--known-mutants", TABLE]);
+    let known = must(project, known, LIMIT)?;
+    say(&format!("sim: {}", known.trim_end()));
     let mut fresh = simulator(project);
     fresh.args(["--seconds", &SECONDS.to_string(), "--from", &from.to_string()]);
     let fresh = run(project, fresh, LIMIT)?;
@@ -50,5 +57,5 @@ pub(crate) fn stage(project: &Project) -> Result<Found> {
     if twice()? != twice()? {
         bail!("{TWICE} seeds from {from} ran another way the second time");
     }
-    Ok(Found { counts: Counts { passed: 2, failed: 0 }, output: String::new() })
+    Ok(Found { counts: Counts { passed: 3, failed: 0 }, output: String::new() })
 }

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::sync::Mutex;
 
+use bidlock_history::Call;
 use serde::{Deserialize, Serialize};
 
 use crate::time;
@@ -28,6 +29,9 @@ pub(crate) enum Event {
     Extended { lease: String, until: u64 },
     /// It believes in the lease no longer.
     Ended { lease: String },
+    /// What is known of one of its calls to the lock store; nothing when it had no effect. The
+    /// last word on a number counts.
+    Called { posting: String, number: u64, call: Option<Call> },
     /// The ledger has the attempt.
     Reserved { posting: String, attempt: String },
     /// The ledger let the attempt begin.

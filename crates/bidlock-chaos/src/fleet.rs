@@ -1,5 +1,6 @@
 //! The bidders' processes: started, killed, stopped, and started again when they have died.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
@@ -11,6 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use bidlock_history::Call;
 use nix::sys::resource::rlim_t;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -30,6 +32,28 @@ pub(crate) struct Told {
     pub(crate) line: Line,
 }
 
+/// What is known of the calls to the lock store, by posting and by whose they are: too many to
+/// keep each word.
+#[derive(Debug, Default)]
+pub(crate) struct Calls(HashMap<String, BTreeMap<(usize, u64, u64), Call>>);
+
+impl Calls {
+    /// Takes the latest word on a call.
+    fn take(&mut self, posting: String, by: (usize, u64, u64), call: Option<Call>) {
+        let calls = self.0.entry(posting).or_default();
+        match call {
+            Some(call) => drop(calls.insert(by, call)),
+            None => drop(calls.remove(&by)),
+        }
+    }
+
+    /// The calls of each posting.
+    fn into_histories(self) -> BTreeMap<String, Vec<Call>> {
+        let calls = |calls: BTreeMap<_, Call>| calls.into_values().collect();
+        self.0.into_iter().map(|(posting, of)| (posting, calls(of))).collect()
+    }
+}
+
 /// All bidders of a part of a run.
 #[derive(Debug)]
 pub(crate) struct Fleet {
@@ -43,6 +67,7 @@ pub(crate) struct Fleet {
 #[derive(Debug, Default)]
 struct Gathered {
     told: Mutex<Vec<Told>>,
+    calls: Mutex<Calls>,
     broken: Mutex<Vec<String>>,
 }
 
@@ -229,6 +254,12 @@ impl Fleet {
         Ok(hang)
     }
 
+    /// Hands out the calls to the lock store, by posting.
+    pub(crate) fn take_calls(&self) -> BTreeMap<String, Vec<Call>> {
+        let mut calls = self.shared.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *calls).into_histories()
+    }
+
     /// Hands out what was told, and what was wrong with the processes themselves.
     pub(crate) fn into_told(self) -> (Vec<Told>, Vec<String>) {
         let told = std::mem::take(&mut *self.told());
@@ -264,17 +295,24 @@ fn finish(slot: &mut Slot) {
 
 fn gather(out: ChildStdout, mut copy: &File, shared: &Gathered, bidder: usize, life: u64) {
     for text in BufReader::new(out).lines().map_while(Result::ok) {
-        let _full = writeln!(copy, "{text}");
         let unread = |error: serde_json::Error| {
             let broken = &mut *shared.broken.lock().unwrap_or_else(PoisonError::into_inner);
             broken.push(format!("bidder {bidder} wrote {text:?}: {error}"));
         };
         match serde_json::from_str(&text) {
+            Ok(Line { event: Event::Called { posting, number, call }, .. }) => {
+                let mut calls = shared.calls.lock().unwrap_or_else(PoisonError::into_inner);
+                calls.take(posting, (bidder, life, number), call);
+            }
             Ok(read) => {
+                let _full = writeln!(copy, "{text}");
                 let mut told = shared.told.lock().unwrap_or_else(PoisonError::into_inner);
                 told.push(Told { bidder, life, line: read });
             }
-            Err(error) => unread(error),
+            Err(error) => {
+                let _full = writeln!(copy, "{text}");
+                unread(error);
+            }
         }
     }
 }

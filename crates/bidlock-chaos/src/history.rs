@@ -1,7 +1,8 @@
 //! All that is known of one part of a run, for the checks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
+use bidlock_history::Call;
 use serde::Serialize;
 
 use crate::event::Event;
@@ -29,6 +30,8 @@ pub(crate) struct History {
     pub(crate) design: Design,
     pub(crate) scenario: Scenario,
     pub(crate) told: Vec<Told>,
+    /// What bidders saw of the lock store, by posting.
+    pub(crate) calls: BTreeMap<String, Vec<Call>>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) arrivals: Vec<Arrival>,
     pub(crate) ledger: Vec<Kept>,

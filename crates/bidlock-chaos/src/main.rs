@@ -41,7 +41,12 @@ fn main() -> ExitCode {
 fn start(words: &[String]) -> Result<bool> {
     match words {
         [role, setup] if role == "bidder" => bidder::main(setup).map(|()| true),
-        [role, options @ ..] if role == "run" => run::run(&options::Options::read(options)?),
-        options => run::run(&options::Options::read(options)?),
+        [role, options @ ..] if role == "run" => run::run(&read(options)),
+        options => run::run(&read(options)),
     }
+}
+
+/// Reads the options; says what is wrong with them, or the help that was asked for, and ends.
+fn read(words: &[String]) -> options::Options {
+    options::Options::read(words).unwrap_or_else(|error| error.exit())
 }

@@ -1,23 +1,13 @@
 //! What the command line asks for.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use clap::Parser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::scenario::{Design, Scenario};
 use crate::time;
-
-pub(crate) const USAGE: &str = "\
-usage: cargo xtask chaos [--seed N] [--minutes M] [--scenario NAME] [--design NAME] [--pace P]
-                         [--json] [--keep FOLDER]
-
-  --seed N         decides faults, postings and the marketplace; without it, a fresh one
-  --minutes M      how long all of it takes, without building; 10 by default, 0.5 at least
-  --scenario NAME  one kind of trouble; all kinds, which is `mixed`, by default
-  --design NAME    one design only: bidlock, set-nx, set-nx-query, sqlite-row
-  --pace P         how dense postings and faults are: 1 by default, from 0.5 to 4
-  --json           one JSON object for each design, and nothing else on stdout
-  --keep FOLDER    leaves what everybody wrote in that folder";
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,67 +19,93 @@ pub(crate) struct Options {
     /// How dense postings and faults are, in percent of what is usual.
     pub(crate) pace: u64,
     pub(crate) json: bool,
-    pub(crate) keep: Option<std::path::PathBuf>,
+    pub(crate) keep: Option<PathBuf>,
+}
+
+/// A fleet of bidders under faults, and the same for designs of old, which must be caught.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask chaos", no_binary_name = true)]
+struct Args {
+    /// Decides faults, postings and the marketplace; without it, a fresh one
+    #[arg(long, value_name = "N", value_parser = seed)]
+    seed: Option<u64>,
+    /// How long all of it takes, without building
+    #[arg(long, value_name = "M", default_value = "10", value_parser = minutes)]
+    minutes: Duration,
+    /// One kind of trouble
+    #[arg(long, value_name = "NAME", default_value = "mixed", value_parser = scenario())]
+    scenario: Scenario,
+    /// One design only
+    #[arg(long, value_name = "NAME", value_parser = design())]
+    design: Option<Design>,
+    /// How dense postings and faults are
+    #[arg(long, value_name = "P", default_value = "1", value_parser = pace)]
+    pace: u64,
+    /// One JSON object for each design, and nothing else on stdout
+    #[arg(long)]
+    json: bool,
+    /// Leaves what everybody wrote in that folder
+    #[arg(long, value_name = "FOLDER")]
+    keep: Option<PathBuf>,
 }
 
 impl Options {
-    pub(crate) fn read(words: &[String]) -> Result<Self> {
-        let mut options = Self {
-            seed: time::wall() % 1_000_000_000,
-            length: Duration::from_mins(10),
-            scenario: Scenario::Mixed,
-            designs: Design::ALL.to_vec(),
-            pace: 100,
-            json: false,
-            keep: None,
-        };
-        let mut words = words.iter();
-        while let Some(word) = words.next() {
-            let mut value = || words.next().with_context(|| format!("{word} without a value"));
-            match word.as_str() {
-                "--seed" => options.seed = value()?.parse().context("--seed: a number")?,
-                "--minutes" => options.length = minutes(value()?)?,
-                "--scenario" => options.scenario = scenario(value()?)?,
-                "--design" => options.designs = vec![design(value()?)?],
-                "--pace" => options.pace = pace(value()?)?,
-                "--keep" => options.keep = Some(value()?.into()),
-                "--json" => options.json = true,
-                other => bail!("{other}: unknown option\n{USAGE}"),
-            }
-        }
-        Ok(options)
+    /// Reads the words after the command's name.
+    ///
+    /// # Errors
+    /// Says which option is wrong, its value, and what it may be; or is the help that was asked
+    /// for.
+    pub(crate) fn read(words: &[String]) -> Result<Self, clap::Error> {
+        let args = Args::try_parse_from(words)?;
+        Ok(Self {
+            seed: args.seed.unwrap_or_else(|| time::wall() % 1_000_000_000),
+            length: args.minutes,
+            scenario: args.scenario,
+            designs: args.design.map_or_else(|| Design::ALL.to_vec(), |design| vec![design]),
+            pace: args.pace,
+            json: args.json,
+            keep: args.keep,
+        })
     }
 }
 
-fn minutes(text: &str) -> Result<Duration> {
-    let minutes: f64 = text.parse().context("--minutes: a number such as 10 or 0.5")?;
-    ensure!((0.25..=1_440.0).contains(&minutes), "--minutes {text}: from 0.25 to 1440");
-    Ok(Duration::from_secs_f64(minutes * 60.0))
+fn seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "give a whole number, at least 0".to_owned())
 }
 
-fn pace(text: &str) -> Result<u64> {
-    let pace: f64 = text.parse().context("--pace: a number such as 1 or 1.6")?;
-    ensure!((0.5..=4.0).contains(&pace), "--pace {text}: from 0.5 to 4");
+/// A number from `least` to `most`.
+fn between(text: &str, least: f64, most: f64) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| format!("give a number from {least} to {most}"))
+}
+
+fn minutes(text: &str) -> Result<Duration, String> {
+    Ok(Duration::from_secs_f64(between(text, 0.25, 1_440.0)? * 60.0))
+}
+
+fn pace(text: &str) -> Result<u64, String> {
+    let pace = between(text, 0.5, 4.0)?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "50 to 400")]
     Ok((pace * 100.0).round() as u64)
 }
 
-fn scenario(name: &str) -> Result<Scenario> {
-    let known = || Scenario::ALL.iter().map(|one| one.name()).collect::<Vec<_>>().join(", ");
-    Scenario::named(name)
-        .with_context(|| format!("{name}: no such scenario; there are {}", known()))
+fn scenario() -> impl TypedValueParser<Value = Scenario> {
+    let names = PossibleValuesParser::new(Scenario::ALL.iter().map(|one| one.name()));
+    names.try_map(|name| Scenario::named(&name).ok_or("no such scenario"))
 }
 
-fn design(name: &str) -> Result<Design> {
-    Design::named(name).with_context(|| format!("{name}: no such design\n{USAGE}"))
+fn design() -> impl TypedValueParser<Value = Design> {
+    let names = PossibleValuesParser::new(Design::ALL.iter().map(|one| one.name()));
+    names.try_map(|name| Design::named(&name).ok_or("no such design"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(line: &str) -> Result<Options> {
-        Options::read(&line.split_whitespace().map(ToOwned::to_owned).collect::<Vec<_>>())
+    fn read(line: &str) -> Result<Options, String> {
+        let words: Vec<_> = line.split_whitespace().map(ToOwned::to_owned).collect();
+        Options::read(&words).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -99,16 +115,27 @@ mod tests {
         assert_eq!((options.scenario, options.json), (Scenario::RedisEmpty, true));
         assert_eq!(options.designs, Design::ALL);
         assert_eq!(read("--pace 1.6").unwrap().pace, 160);
+        assert_eq!(read("--design set-nx").unwrap().designs, [Design::SetNx]);
         let plain = read("").unwrap();
         assert_eq!(plain.pace, 100);
         assert_eq!((plain.scenario, plain.length), (Scenario::Mixed, Duration::from_mins(10)));
     }
 
     #[test]
-    fn what_is_not_understood_is_refused() {
-        let bad = ["--seed", "--seed x", "--minutes 0", "--scenario fire", "--pace 9", "now"];
-        for line in bad {
-            assert!(read(line).is_err(), "{line}");
+    fn what_is_not_understood_is_named_with_what_it_may_be() {
+        for (line, said) in [
+            ("--seed", "a value is required for '--seed <N>'"),
+            ("--seed x", "'x' for '--seed <N>': give a whole number, at least 0"),
+            ("--minutes 0", "'0' for '--minutes <M>': give a number from 0.25 to 1440"),
+            ("--minutes soon", "'soon' for '--minutes <M>': give a number from 0.25 to 1440"),
+            ("--scenario fire", "'fire' for '--scenario <NAME>'"),
+            ("--scenario fire", "redis-empty"),
+            ("--design best", "set-nx-query"),
+            ("--pace 9", "'9' for '--pace <P>': give a number from 0.5 to 4"),
+            ("now", "unexpected argument 'now' found"),
+        ] {
+            let error = read(line).expect_err(line);
+            assert!(error.contains(said), "{line}: {error}");
         }
     }
 }

@@ -113,6 +113,7 @@ mod tests {
             design,
             scenario,
             told: Vec::new(),
+            calls: std::collections::BTreeMap::new(),
             faults: Vec::new(),
             arrivals: Vec::new(),
             ledger: Vec::new(),

@@ -1,5 +1,6 @@
 //! What a part of a run has shown.
 
+mod calls;
 mod doubles;
 mod leases;
 mod recovery;
@@ -51,6 +52,13 @@ pub(crate) struct Verdict {
     /// Tokens that fell where P3's own condition was broken.
     pub(crate) token_falls_excused: usize,
     pub(crate) leases: usize,
+    /// Postings whose calls to the lock store were judged.
+    pub(crate) histories: usize,
+    pub(crate) calls: usize,
+    /// Of those, the ones that no one lock can have made.
+    pub(crate) histories_wrong: usize,
+    /// Of those, the ones with too many possible orders.
+    pub(crate) histories_undecided: usize,
     pub(crate) seconds: f64,
     /// What must not be; empty where all is well.
     pub(crate) broken: Vec<String>,
@@ -70,9 +78,12 @@ pub(crate) fn judge(history: &History, about: &About, mut broken: Vec<String>) -
     let doubles = doubles::find(history);
     let recovery = recovery::measure(history);
     let (mut unknowns, mut leases) = (unknowns::Found::default(), leases::Found::default());
+    let mut calls = calls::Found::default();
     if history.design == Design::Bidlock {
         unknowns = unknowns::find(history);
         leases = leases::check(history);
+        calls = calls::check(history);
+        broken.append(&mut calls.broken);
         broken.extend(truth::compare(history));
         broken.extend(leases.broken.iter().cloned());
         broken.extend(unknowns.unexplained.iter().map(|why| format!("unexplained: {why}")));
@@ -105,6 +116,10 @@ pub(crate) fn judge(history: &History, about: &About, mut broken: Vec<String>) -
         overlaps: leases.overlaps,
         token_falls_excused: leases.excused,
         leases: leases.count,
+        histories: calls.histories,
+        calls: calls.calls,
+        histories_wrong: calls.wrong,
+        histories_undecided: calls.undecided,
         seconds: about.seconds,
         broken,
     }

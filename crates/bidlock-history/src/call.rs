@@ -1,12 +1,13 @@
 use std::time::Duration;
 
 use bidlock_core::{Belief, Moment, Ttl};
+use serde::{Deserialize, Serialize};
 
 /// The end of a call that may take effect at any time.
 pub const NEVER: u64 = u64::MAX;
 
 /// One call of one lease, as its client saw it. Times are microseconds of one clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Call {
     /// Whose: the unique part of the lease's id.
     pub lease: u64,
@@ -19,7 +20,8 @@ pub struct Call {
 }
 
 /// What came of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Did {
     /// The key is the lease's.
     Granted {

@@ -1,4 +1,6 @@
 use std::collections::HashMap;
+use std::fmt::{self, Debug};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -14,9 +16,31 @@ use crate::{Call, Did, NEVER};
 #[derive(Debug, Clone, Default)]
 pub struct History {
     calls: Arc<Mutex<HashMap<String, Vec<Call>>>>,
+    told: Option<Told>,
+    numbers: Arc<AtomicU64>,
+}
+
+/// Who hears of calls instead of their being kept.
+#[derive(Clone)]
+struct Told(Arc<Tell>);
+
+type Tell = dyn Fn(&Key, u64, Option<&Call>) + Send + Sync;
+
+impl Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Told")
+    }
 }
 
 impl History {
+    /// Keeps nothing, and tells of each call by its number instead: as it begins what is to be
+    /// thought of it when nothing more is heard, which is all that a process that is killed can
+    /// say; and as it ends what came of it, or nothing when it has had no effect.
+    #[must_use]
+    pub fn telling(told: impl Fn(&Key, u64, Option<&Call>) + Send + Sync + 'static) -> Self {
+        Self { told: Some(Told(Arc::new(told))), ..Self::default() }
+    }
+
     /// Takes what was recorded so far of each key.
     #[must_use]
     pub fn take(&self) -> HashMap<String, Vec<Call>> {
@@ -29,8 +53,24 @@ impl History {
         lock(&self.calls).get(&key.to_string()).map_or(0, Vec::len)
     }
 
-    fn add(&self, key: &Key, call: Call) {
-        lock(&self.calls).entry(key.to_string()).or_default().push(call);
+    fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A call begins.
+    fn begin(&self, key: &Key, number: u64, call: &Call) {
+        if let Some(Told(told)) = &self.told {
+            told(key, number, Some(call));
+        }
+    }
+
+    /// A call has ended, or was left alone.
+    fn end(&self, key: &Key, number: u64, call: Option<&Call>) {
+        if let Some(Told(told)) = &self.told {
+            told(key, number, call);
+        } else if let Some(call) = call {
+            lock(&self.calls).entry(key.to_string()).or_default().push(*call);
+        }
     }
 }
 
@@ -78,11 +118,11 @@ impl Book {
 struct Open<'a> {
     book: &'a Book,
     key: &'a Key,
+    number: u64,
+    /// What is to be thought of it without an answer.
+    unknown: Option<Call>,
     lease: u64,
     invoked: u64,
-    /// When it can take effect no more.
-    dies: u64,
-    unknown: Option<Did>,
 }
 
 impl<'a> Open<'a> {
@@ -93,28 +133,32 @@ impl<'a> Open<'a> {
         within: Option<Duration>,
         unknown: Did,
     ) -> Self {
-        let invoked = book.now();
-        let dies = within.map_or(NEVER, |within| invoked + micros(within));
-        Self { book, key, lease: lease.unique(), invoked, dies, unknown: Some(unknown) }
+        let (invoked, lease, number) = (book.now(), lease.unique(), book.history.number());
+        let returned = within.map_or(NEVER, |within| invoked + micros(within));
+        let unknown = Call { lease, invoked, returned, did: unknown };
+        book.history.begin(key, number, &unknown);
+        Self { book, key, number, unknown: Some(unknown), lease, invoked }
     }
 
     fn end(mut self, did: Did) {
         self.unknown = None;
         let (lease, invoked, returned) = (self.lease, self.invoked, self.book.now());
-        self.book.history.add(self.key, Call { lease, invoked, returned, did });
+        let call = Call { lease, invoked, returned, did };
+        self.book.history.end(self.key, self.number, Some(&call));
     }
 
     /// It is known to have had no effect.
     fn forget(mut self) {
         self.unknown = None;
+        self.book.history.end(self.key, self.number, None);
     }
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        let Some(did) = self.unknown else { return };
-        let (lease, invoked, returned) = (self.lease, self.invoked, self.dies);
-        self.book.history.add(self.key, Call { lease, invoked, returned, did });
+        if let Some(call) = &self.unknown {
+            self.book.history.end(self.key, self.number, Some(call));
+        }
     }
 }
 
@@ -220,11 +264,12 @@ impl Listener for Ear {
             // Nobody waits for it any more: the store gives it back by itself.
             let did = Did::MaybeReleased;
             let call = Call { lease, invoked: now, returned: NEVER, did };
-            self.book.history.add(&wake.key, call);
+            self.book.history.end(&wake.key, self.book.history.number(), Some(&call));
         } else if let Some(invoked) = since {
             let until = micros(Moment::since_boot(until));
             let did = Did::Pushed { token: token.get(), until };
-            self.book.history.add(&wake.key, Call { lease, invoked, returned: now, did });
+            let call = Call { lease, invoked, returned: now, did };
+            self.book.history.end(&wake.key, self.book.history.number(), Some(&call));
         }
         known
     }

@@ -30,6 +30,8 @@ pub use requests::{
     AuditAct, AuditQuery, BidQuery, Freshness, OperatorNote, Outcome, ResendRequest,
     ReserveRequest, Resolution, ResolveRequest, SeenSender, StartRequest,
 };
+#[doc(hidden)]
+pub use sqlite::SqliteStep;
 pub use sqlite::{SqliteDoctor, SqliteStore};
 pub use state::{Event, State};
 pub use store::Store;

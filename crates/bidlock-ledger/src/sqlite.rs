@@ -15,6 +15,7 @@ mod patience;
 mod read;
 mod rows;
 mod step;
+mod watched;
 mod worker;
 mod write;
 mod writer;
@@ -40,6 +41,8 @@ use crate::{AttemptId, LedgerError, Result};
 pub use doctor::SqliteDoctor;
 use fault::Fault;
 use patience::Patience;
+pub use watched::SqliteStep;
+use watched::Watcher;
 use worker::{Fail, Job, Wanted, Worker};
 use writer::Writer;
 
@@ -68,7 +71,21 @@ impl SqliteStore {
     /// operating system says.
     pub fn open(path: &Path, platform: &Platform) -> Result<Self> {
         let endpoint = endpoint_of(path);
-        Self::start(path, platform, endpoint.clone())
+        Self::start(path, platform, endpoint.clone(), None)
+            .map_err(|fault| fault.about(Op::Open, Subject::Ledger, &endpoint))
+    }
+
+    /// Opens a file as [`SqliteStore::open`] does, and calls `told` within each transaction, after
+    /// every row that it has changed and before its commit. What the files are at that moment is
+    /// what a process leaves that ends there.
+    #[doc(hidden)]
+    pub fn open_watched(
+        path: &Path,
+        platform: &Platform,
+        told: impl Fn(SqliteStep) + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let endpoint = endpoint_of(path);
+        Self::start(path, platform, endpoint.clone(), Some(&Watcher::new(told)))
             .map_err(|fault| fault.about(Op::Open, Subject::Ledger, &endpoint))
     }
 
@@ -76,10 +93,14 @@ impl SqliteStore {
         path: &Path,
         platform: &Platform,
         endpoint: Endpoint,
+        watcher: Option<&Watcher>,
     ) -> std::result::Result<Self, Fault> {
         let path = std::path::absolute(path).map_err(Fault::io)?;
         let patience = Patience::new(platform);
-        let (connection, identity) = file::open_for_writing(&path, &patience)?;
+        let (mut connection, identity) = file::open_for_writing(&path, &patience)?;
+        if let Some(watcher) = watcher {
+            watcher.watch(&mut connection).map_err(Fault::before_commit)?;
+        }
         let writer =
             Writer { connection, identity, path: path.clone(), patience: patience.clone() };
         let serve = move |jobs: &_| writer.serve(jobs);

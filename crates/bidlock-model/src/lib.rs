@@ -16,6 +16,9 @@ pub fn all(only: &str) -> impl Iterator<Item = Report> {
     lock::runs::all(only).chain(ledger::runs::all(only)).chain(joined::all(only))
 }
 
+/// The first line of the table of mistakes in `docs/verification.md`.
+pub const TABLE: &str = "| mistake | found by | steps |";
+
 /// A mistake in a protocol, and what came of the search for it.
 #[derive(Debug)]
 pub struct Mutant {
@@ -25,6 +28,15 @@ pub struct Mutant {
     pub property: &'static str,
     /// What was found.
     pub report: Report,
+}
+
+impl Mutant {
+    /// How many steps lead to the property's end; none when it was not found.
+    #[must_use]
+    pub fn steps(&self) -> usize {
+        let story = self.report.broken.iter().find(|story| story.property == self.property);
+        story.map_or(0, |story| story.steps.len())
+    }
 }
 
 /// Looks for every mistake, one after the other.

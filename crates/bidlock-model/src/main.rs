@@ -11,7 +11,9 @@ use serde_json::json;
 fn main() -> io::Result<ExitCode> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let has = |option: &str| args.iter().any(|arg| arg == option);
-    let good = if has("--mutants") {
+    let good = if has("--mutants") && has("--table") {
+        table()?
+    } else if has("--mutants") {
         mutants()?
     } else {
         models(has("--json"), args.iter().find(|arg| !arg.starts_with('-')))?
@@ -56,6 +58,20 @@ fn mutants() -> io::Result<bool> {
         let (states, word) = (report.states, if story.is_some() { "found" } else { "MISSED" });
         writeln!(out, "{name}: {word} by «{property}» after {states} states")?;
         story.into_iter().try_for_each(|story| tell(&mut out, story))?;
+    }
+    Ok(good)
+}
+
+/// The mistakes as `docs/verification.md` lists them.
+fn table() -> io::Result<bool> {
+    let mut out = io::stdout().lock();
+    let mut good = true;
+    writeln!(out, "{}\n|---|---|---|", bidlock_model::TABLE)?;
+    for mutant in bidlock_model::mutants() {
+        let steps = mutant.steps();
+        good &= steps > 0;
+        let (name, property) = (&mutant.name, mutant.property);
+        writeln!(out, "| {name} | {property} | {steps} |")?;
     }
     Ok(good)
 }

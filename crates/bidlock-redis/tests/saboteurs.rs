@@ -300,3 +300,15 @@ fn the_same_rules_let_sound_scripts_pass() {
         rule(name).check(&fixture(ServerKind::Redis70, Scripts::default()));
     }
 }
+
+/// As `docs/verification.md` has them.
+#[test]
+fn the_docs_list_each_fault_and_its_rules() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/verification.md");
+    let page = std::fs::read_to_string(page).expect("the page is there");
+    let row = |fault: &Fault| format!("| {} | {} |", fault.name, fault.rules.join(", "));
+    let head = ["| mistake in the scripts | caught by the rules |", "|---|---|"];
+    let rows = head.into_iter().map(str::to_owned).chain(FAULTS.iter().map(row));
+    let table = rows.collect::<Vec<_>>().join("\n");
+    assert!(page.contains(&table), "the table in docs/verification.md has to be\n{table}");
+}

@@ -7,7 +7,7 @@ use bidlock::{BidGuard, BidOptions, Error, Locker, Placement, Submission, Wait};
 use bidlock_core::{Key, Platform, Ttl};
 use bidlock_ledger::{
     AttemptInfo, BidQuery, Fingerprint, Ledger, OperatorNote, Outcome, Resolution, ResolveRequest,
-    State,
+    State, Verdict,
 };
 
 use crate::client::Env;
@@ -84,7 +84,15 @@ async fn bid(env: Env, guard: BidGuard, posting: u64, mut rand: Rand) {
         None => note!(env.trace, name, "{key}: bid left alone"),
         Some(Ok(Placement::Recorded(info))) => note!(env.trace, name, "{key}: {}", info.state),
         Some(Ok(Placement::Late(info))) => note!(env.trace, name, "{key}: late, {}", info.state),
-        Some(Ok(Placement::Not(verdict))) => note!(env.trace, name, "{key}: {}", verdict.as_str()),
+        Some(Ok(Placement::Not(verdict))) => {
+            note!(env.trace, name, "{key}: {}", verdict.as_str());
+            if let Verdict::InProgress(info) | Verdict::InDoubt(info) = verdict
+                && env.mutants.resends_reserved
+            {
+                // Nobody waits for what comes of it.
+                drop(env.market.send(&key.posting(), &info.id.to_string()));
+            }
+        }
         Some(Err(Error::Held { .. } | Error::TimedOut { .. })) => {
             note!(env.trace, name, "{key}: no lock for a bid");
         }
@@ -97,7 +105,7 @@ async fn submit(env: Env, submission: Submission, mut rand: Rand) -> Outcome {
     let (key, attempt) = (submission.key().clone(), submission.attempt().to_string());
     let prepares = if rand.chance(100) { rand.below(1_800_000) } else { rand.below(30_000) };
     env.time.after(prepares).await;
-    if submission.left().is_zero() && !env.mutants.sends_late {
+    if submission.left().is_zero() {
         return Outcome::NotSent { reason: Some("too late".to_owned()) };
     }
     note!(env.trace, &env.name, "{key}: sends attempt {attempt}");
@@ -122,11 +130,17 @@ pub(crate) async fn desk(env: Env, platform: Platform) {
     let mut seen: Vec<(String, Micros)> = Vec::new();
     while env.time.now() < DESK_CLOSES {
         env.time.after(rand.range(300_000, 900_000)).await;
-        for state in [State::Unknown, State::Refused, State::Placed] {
+        for state in [State::Unknown, State::Started, State::Refused, State::Placed] {
+            if state == State::Started && !env.mutants.reopens_not_found {
+                continue;
+            }
             let query = BidQuery { state: Some(state), ..BidQuery::default() };
             let Ok(bids) = ledger.bids(&query).await else { continue };
             for info in bids {
                 match state {
+                    State::Unknown | State::Started if env.mutants.reopens_not_found => {
+                        reconcile(&env, &ledger, &info).await;
+                    }
                     State::Unknown => settle(&env, &ledger, &info, &mut seen, &mut rand).await,
                     State::Refused if rand.chance(150) => again(&env, &ledger, &info).await,
                     State::Placed if rand.chance(20) => withdraw(&env, &ledger, &info).await,
@@ -156,8 +170,7 @@ async fn settle(
 ) {
     let Some(key) = key_of(info) else { return };
     let (attempt, now) = (info.id.to_string(), env.time.now());
-    let hasty = env.mutants.hasty_desk;
-    let gone = hasty || env.watch.has_ended(info.process.as_str());
+    let gone = env.watch.has_ended(info.process.as_str());
     // Clocks of machines differ: the time that a bid may be on its way counts from when its
     // sender was seen to be gone.
     let sender = format!("{attempt} of {}", info.process.as_str());
@@ -169,7 +182,7 @@ async fn settle(
         Some(Fate::Placed) => Resolution::Placed { reference: Some(format!("bid-{attempt}")) },
         Some(_) => Resolution::Refused,
         // People do not decide in the moment in which they hear of something.
-        None if hasty || known.is_some_and(|at| at + 3 * VISIBLE < now) => {
+        None if known.is_some_and(|at| at + 3 * VISIBLE < now) => {
             Resolution::NotSent { sender_is_gone: gone }
         }
         // The ledger has to know better than an operator who has not looked at the sender.
@@ -185,6 +198,20 @@ async fn settle(
     };
     match ledger.resolve(&key, &request).await {
         Ok(done) => note!(env.trace, "desk", "{key}: resolved, {}", done.event),
+        Err(error) => note!(env.trace, "desk", "{error}"),
+    }
+}
+
+/// Not sound: what the marketplace does not list counts as not sent, and at once.
+async fn reconcile(env: &Env, ledger: &Ledger, info: &AttemptInfo) {
+    let reason = Some("the marketplace does not list it".to_owned());
+    let outcome = match env.market.look(&info.posting, &info.id.to_string()) {
+        Some(Fate::Placed) => Outcome::Placed { reference: None },
+        Some(_) => Outcome::Refused { reason: None },
+        None => Outcome::NotSent { reason },
+    };
+    match ledger.record(&info.id, &outcome).await {
+        Ok(_) => note!(env.trace, "desk", "{}: reconciled", info.posting),
         Err(error) => note!(env.trace, "desk", "{error}"),
     }
 }

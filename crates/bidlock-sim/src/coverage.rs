@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 pub(crate) const REQUIRED: &[&str] = &[
     "checked: one bid",
     "checked: states follow the machine",
+    "checked: outcomes need no lease",
     "checked: one holder",
     "checked: tokens rise",
     "checked: longest first",
@@ -62,6 +63,11 @@ pub(crate) const REQUIRED: &[&str] = &[
     "fault: loading",
     "fault: the ledger cannot be reached",
     "fault: requests and answers of the ledger lost",
+    "fault: the ledger's process ends in a transaction",
+    "ledger: crash between statements",
+    "ledger: crash at the commit",
+    "ledger: crash after the commit",
+    "ledger: crash with the caller's process",
     "fault: slow network",
 ];
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bidlock::{Lease, LeaseView};
 use bidlock_core::{Clock as _, Key};
-use bidlock_ledger::AttemptInfo;
+use bidlock_ledger::{AttemptId, AttemptInfo};
 
 use crate::coverage::Coverage;
 use crate::exec::ProcessId;
@@ -148,6 +148,8 @@ pub(crate) enum Happened {
     Begun { info: Box<AttemptInfo>, again: bool },
     /// The ledger has changed an attempt.
     Attempt(Box<AttemptInfo>),
+    /// The ledger was told how an attempt went that it had let begin; why it did not take that.
+    Outcome { attempt: String, refused: Option<String> },
     /// A step of a task, or a piece that arrived.
     Step,
     /// Some time has passed.
@@ -299,6 +301,20 @@ impl Watch {
     /// The ledger has changed an attempt.
     pub(crate) fn attempt(&self, info: &AttemptInfo) {
         self.facts().happened.push(Happened::Attempt(Box::new(info.clone())));
+    }
+
+    /// The ledger was told how an attempt went.
+    pub(crate) fn outcome(&self, attempt: &AttemptId, refused: Option<String>) {
+        let attempt = attempt.to_string();
+        self.facts().happened.push(Happened::Outcome { attempt, refused });
+    }
+
+    /// Whether the lock of an attempt's posting is still the one that it was reserved under.
+    pub(crate) fn holds(&self, info: &AttemptInfo) -> bool {
+        let Ok(key) = Key::new(&info.marketplace, &info.posting) else { return false };
+        let facts = self.facts();
+        let lock = facts.keys.get(key.as_str()).and_then(|view| view.lock.as_ref());
+        lock.is_some_and(|lock| lock.token == info.token.get())
     }
 
     /// Whether a process has ended, as whoever walks to its machine sees it.

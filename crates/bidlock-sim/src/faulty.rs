@@ -1,6 +1,7 @@
 //! Code that is not sound, switched on by name: what this crate checks has to notice it.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,10 +23,10 @@ pub(crate) struct Switches {
     pub(crate) sleeps: bool,
     /// The clock of leases is the wall clock.
     pub(crate) wall: bool,
-    /// A submitter does not look at its send-by.
-    pub(crate) sends_late: bool,
-    /// An operator vouches for senders that he has not looked at, and does not wait.
-    pub(crate) hasty_desk: bool,
+    /// Who finds a posting reserved by an attempt without an outcome sends that again.
+    pub(crate) resends_reserved: bool,
+    /// A reconciler takes a bid that the marketplace does not list for one that was not sent.
+    pub(crate) reopens_not_found: bool,
 }
 
 /// What a client's side of the store does wrong.
@@ -47,6 +48,8 @@ pub(crate) enum Client {
     LeavesPlaces,
     /// A pushed grant is believed for longer than it lasts.
     BelievesMessages,
+    /// A waiter's grant is believed from when its answer came, and not from when it was asked for.
+    CountsFromAnswers,
 }
 
 /// A process's store, as sound as it shall be.
@@ -56,7 +59,8 @@ pub(crate) fn backend(sound: Arc<dyn Backend>, env: &Env) -> Arc<dyn Backend> {
         Some(fault) => {
             let listeners = Mutex::default();
             let clock = Arc::new(env.clock.clone());
-            Arc::new(Faulty { sound, fault, listeners, clock, platform: env.platform() })
+            let (platform, answers) = (env.platform(), Mutex::default());
+            Arc::new(Faulty { sound, fault, listeners, clock, platform, answers })
         }
     }
 }
@@ -68,6 +72,8 @@ struct Faulty {
     listeners: Mutex<Vec<Arc<Mishearing>>>,
     clock: Arc<dyn Clock>,
     platform: bidlock_core::Platform,
+    /// Grants whose callers are told of them when they ask once more.
+    answers: Mutex<BTreeMap<u64, FencingToken>>,
 }
 
 /// Hears messages, and passes something else on.
@@ -103,8 +109,18 @@ impl Backend for Faulty {
             }
             _ => {}
         }
+        if let Some(token) = self.answers().remove(&request.lease.unique()) {
+            return Ok(Attempt::Granted { token });
+        }
         let answer = self.sound.acquire(&request).await;
         match (self.fault, answer) {
+            (Client::CountsFromAnswers, Ok(Attempt::Granted { token }))
+                if request.wait.is_some() =>
+            {
+                self.answers().insert(request.lease.unique(), token);
+                let (holder, remaining) = (request.lease.holder(None), Duration::ZERO);
+                Ok(Attempt::Held { holder, remaining, ahead: 0 })
+            }
             (Client::HopesForGrants, Err(error)) if error.may_have_applied() => {
                 let token = FencingToken::new(self.clock.wall().as_micros());
                 Ok(Attempt::Granted { token })
@@ -163,6 +179,12 @@ impl Backend for Faulty {
 
     fn cleanup(self: Arc<Self>) -> Option<Arc<dyn Cleanup>> {
         Arc::clone(&self.sound).cleanup()
+    }
+}
+
+impl Faulty {
+    fn answers(&self) -> MutexGuard<'_, BTreeMap<u64, FencingToken>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,6 +9,7 @@ mod i4_over_stays_over;
 mod i5_renewal_extends;
 mod i8_repeats;
 mod i9_too_late;
+mod l8_outcomes;
 mod l_states;
 mod liveness;
 mod p1_one_bid;
@@ -38,6 +39,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
     vec![
         Box::new(p1_one_bid::OneBid::default()),
         Box::new(l_states::States::default()),
+        Box::new(l8_outcomes::Outcomes),
         Box::new(p2_one_holder::OneHolder),
         Box::new(p3_tokens_rise::TokensRise::default()),
         Box::new(p4_longest_first::LongestFirst),

@@ -1,13 +1,16 @@
 //! The ledger as a client sees it: the real store, behind a way that delays, loses and breaks.
 //!
 //! Each call is carried out at one moment, as one transaction, by SQLite on a file in memory. A
-//! request that is on its way is carried out even when its process has ended.
+//! request that is on its way is carried out even when its process has ended. The process that
+//! carries it out may end after each statement that changes something, at the commit and after
+//! it: another one goes on with the files as they were then.
 
 mod archive;
+mod carried;
 mod file;
 
 use std::fmt::{self, Debug};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bidlock_core::{BoxFuture, Endpoint, Health, Key, WallTime};
@@ -18,12 +21,12 @@ use bidlock_ledger::{
 };
 use tokio::sync::oneshot;
 
-use crate::exec::Queue;
+use crate::exec::{ProcessId, Queue};
 use crate::facts::Watch;
 use crate::rand::Rand;
 use crate::time::{Micros, Time};
-pub(crate) use file::File;
 use file::block_on;
+pub(crate) use file::{File, Site};
 
 /// The process number of the world itself, which never ends.
 pub(crate) const WORLD: u64 = 0;
@@ -35,12 +38,19 @@ pub(crate) struct Trouble {
     pub(crate) down: Micros,
     /// Until when requests and answers get lost.
     pub(crate) loses: Micros,
+    /// How long it cannot be reached once its process has ended, and whether the caller's ends
+    /// with it, as it does where both are one.
+    pub(crate) end: (u64, bool),
+    /// A caller's process that has ended.
+    pub(crate) ended: Option<ProcessId>,
 }
 
 /// The way to the ledger.
 #[derive(Debug, Clone)]
 pub(crate) struct Way {
-    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) site: Site,
+    /// Whose way it is.
+    pub(crate) process: ProcessId,
     pub(crate) time: Time,
     pub(crate) queue: Queue,
     pub(crate) rand: Arc<Mutex<Rand>>,
@@ -57,6 +67,8 @@ pub(crate) struct Faults {
     pub(crate) doubt_ages: bool,
     /// A start without an answer counts as one.
     pub(crate) starts_by_hope: bool,
+    /// An outcome is taken from who holds the lock, and from nobody else.
+    pub(crate) records_by_lease: bool,
 }
 
 /// How one call goes.
@@ -68,10 +80,21 @@ struct Journey {
 }
 
 impl Way {
+    pub(crate) fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store(&self) -> Arc<SqliteStore> {
+        self.site.store()
+    }
+
+    fn is_down(&self) -> bool {
+        self.trouble().down > self.time.now()
+    }
+
     fn journey(&self) -> Option<Journey> {
         let mut rand = self.rand.lock().unwrap_or_else(PoisonError::into_inner);
-        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.time.now();
+        let (trouble, now) = (self.trouble(), self.time.now());
         if trouble.down > now {
             return None;
         }
@@ -101,10 +124,15 @@ impl Way {
             WORLD,
             Box::pin(async move {
                 way.time.after(journey.there).await;
-                if journey.lost.0 {
+                if journey.lost.0 || way.is_down() {
                     return;
                 }
+                way.site.begin();
                 let done = block_on(work(&way));
+                way.site.done();
+                if way.ended() {
+                    return;
+                }
                 way.time.after(journey.back).await;
                 if !journey.lost.1 {
                     // Its caller may have gone.
@@ -130,7 +158,7 @@ impl Store for Way {
     async fn open_attempt(&self, key: &Key, now: WallTime) -> Result<Option<AttemptInfo>> {
         let key = key.clone();
         self.call(Op::ShouldBid, posting(&key), move |way| {
-            Box::pin(async move { way.store.open_attempt(&key, now).await })
+            Box::pin(async move { way.store().open_attempt(&key, now).await })
         })
         .await
     }
@@ -156,7 +184,7 @@ impl Store for Way {
         let done = done.await;
         if self.faults.starts_by_hope
             && done.is_err()
-            && let Ok(Some(info)) = self.store.attempt(&id, now).await
+            && let Ok(Some(info)) = self.store().attempt(&id, now).await
         {
             return Ok(Start::Yes(info));
         }
@@ -179,13 +207,7 @@ impl Store for Way {
     async fn record(&self, id: &AttemptId, outcome: &Outcome, now: WallTime) -> Result<Recorded> {
         let (id, outcome) = (*id, outcome.clone());
         self.call(Op::Record, Subject::Attempt(id), move |way| {
-            Box::pin(async move {
-                let done = way.store.record(&id, &outcome, now).await;
-                if let Ok(recorded) = &done {
-                    way.watch.attempt(recorded.attempt());
-                }
-                done
-            })
+            Box::pin(async move { way.recorded(&id, &outcome, now).await })
         })
         .await
     }
@@ -200,7 +222,7 @@ impl Store for Way {
         let (key, request) = (key.clone(), request.clone());
         self.call(Op::Resolve, posting(&key), move |way| {
             Box::pin(async move {
-                let done = way.store.resolve(&key, &request, seen, now).await;
+                let done = way.lived(way.store().resolve(&key, &request, seen, now).await);
                 way.by_hand(done)
             })
         })
@@ -211,7 +233,7 @@ impl Store for Way {
         let (key, note) = (key.clone(), note.clone());
         self.call(Op::Withdraw, posting(&key), move |way| {
             Box::pin(async move {
-                let done = way.store.withdraw(&key, &note, now).await;
+                let done = way.lived(way.store().withdraw(&key, &note, now).await);
                 way.by_hand(done)
             })
         })
@@ -222,7 +244,7 @@ impl Store for Way {
         let (key, note) = (key.clone(), note.clone());
         self.call(Op::Reopen, posting(&key), move |way| {
             Box::pin(async move {
-                let done = way.store.reopen(&key, &note, now).await;
+                let done = way.lived(way.store().reopen(&key, &note, now).await);
                 way.by_hand(done)
             })
         })
@@ -232,7 +254,7 @@ impl Store for Way {
     async fn attempt(&self, id: &AttemptId, now: WallTime) -> Result<Option<AttemptInfo>> {
         let id = *id;
         self.call(Op::Read, Subject::Attempt(id), move |way| {
-            Box::pin(async move { way.store.attempt(&id, now).await })
+            Box::pin(async move { way.store().attempt(&id, now).await })
         })
         .await
     }
@@ -240,7 +262,7 @@ impl Store for Way {
     async fn history(&self, key: &Key) -> Result<Vec<HistoryEntry>> {
         let key = key.clone();
         self.call(Op::Read, posting(&key), move |way| {
-            Box::pin(async move { way.store.history(&key).await })
+            Box::pin(async move { way.store().history(&key).await })
         })
         .await
     }
@@ -248,7 +270,7 @@ impl Store for Way {
     async fn bids(&self, query: &BidQuery, now: WallTime) -> Result<Vec<AttemptInfo>> {
         let query = query.clone();
         self.call(Op::Read, Subject::Ledger, move |way| {
-            Box::pin(async move { way.store.bids(&query, now).await })
+            Box::pin(async move { way.store().bids(&query, now).await })
         })
         .await
     }
@@ -256,7 +278,7 @@ impl Store for Way {
     async fn audit_append(&self, act: &AuditAct, now: WallTime) -> Result<()> {
         let act = act.clone();
         self.call(Op::Audit, Subject::Ledger, move |way| {
-            Box::pin(async move { way.store.audit_append(&act, now).await })
+            Box::pin(async move { way.store().audit_append(&act, now).await })
         })
         .await
     }
@@ -264,87 +286,17 @@ impl Store for Way {
     async fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditEntry>> {
         let query = query.clone();
         self.call(Op::Audit, Subject::Ledger, move |way| {
-            Box::pin(async move { way.store.audit(&query).await })
+            Box::pin(async move { way.store().audit(&query).await })
         })
         .await
     }
 
     async fn ping(&self) -> Result<Health> {
-        self.store.ping().await
+        self.store().ping().await
     }
 
     fn endpoint(&self) -> &Endpoint {
         &self.endpoint
-    }
-}
-
-/// What is carried out at the ledger itself.
-impl Way {
-    async fn reserved(
-        &self,
-        key: &Key,
-        request: ReserveRequest,
-        now: WallTime,
-    ) -> Result<Reservation> {
-        let done = self.store.reserve(key, &request, now).await;
-        match &done {
-            Ok(Reservation::Reserved(info)) => self.watch.attempt(info),
-            Ok(Reservation::Not(verdict)) if self.faults.doubt_ages => {
-                if let Some(info) = verdict.attempt().filter(|info| info.state.is_in_doubt()) {
-                    let reason = Some("too old".to_owned());
-                    drop(self.store.record(&info.id, &Outcome::NotSent { reason }, now).await);
-                    return self.store.reserve(key, &request, now).await;
-                }
-            }
-            _ => {}
-        }
-        done
-    }
-
-    async fn started(
-        &self,
-        id: &AttemptId,
-        request: &StartRequest,
-        now: WallTime,
-    ) -> Result<Start> {
-        let done = self.store.start(id, request, now).await;
-        match done {
-            Ok(Start::Yes(info)) => {
-                self.watch.started(&info);
-                Ok(Start::Yes(info))
-            }
-            done => done,
-        }
-    }
-
-    async fn resent(
-        &self,
-        id: &AttemptId,
-        request: &ResendRequest,
-        now: WallTime,
-    ) -> Result<Start> {
-        let done = self.store.resend(id, request, now).await;
-        if let Ok(Start::Yes(info)) = &done {
-            self.watch.resent(info);
-        }
-        done
-    }
-
-    fn by_hand(&self, done: Result<AttemptInfo>) -> Result<AttemptInfo> {
-        if let Ok(info) = &done {
-            self.watch.attempt(info);
-        }
-        done
-    }
-}
-
-trait Doubt {
-    fn is_in_doubt(&self) -> bool;
-}
-
-impl Doubt for bidlock_ledger::State {
-    fn is_in_doubt(&self) -> bool {
-        *self == Self::Unknown
     }
 }
 

@@ -11,6 +11,7 @@ mod coverage;
 mod exec;
 mod facts;
 mod faulty;
+mod hunt;
 mod invariants;
 mod ledger;
 mod look;
@@ -27,4 +28,5 @@ mod trace;
 mod witness;
 mod world;
 
-pub use report::{Failed, Options, all_mutants, list_mutants, main};
+pub use hunt::{all_mutants, known_mutants, list_mutants, mutant_names};
+pub use report::{Failed, Options, main};

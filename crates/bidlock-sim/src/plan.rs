@@ -69,6 +69,9 @@ pub(crate) enum Fault {
     LedgerDown { length: u64 },
     /// Requests to the ledger, and its answers, get lost.
     LedgerLoses { length: u64 },
+    /// The process that has the ledger open ends after so many steps of transactions: rows that
+    /// are changed, commits, answers. The caller's may be the same.
+    LedgerEnds { steps: u64, length: u64, takes_caller: bool },
     /// Everything takes long between a client and the server.
     Slow { client: usize, delay: u64, length: u64 },
 }
@@ -117,7 +120,11 @@ impl Plan {
             .collect();
         let kind = kinds[rand.index(kinds.len())];
         let resp3 = rand.chance(900);
-        let faults = faults(&mut rand);
+        let mut faults = faults(&mut rand);
+        if !faults.is_empty() {
+            faults.extend(ends_of_the_ledger(&mut Rand::new(seed, "ends of the ledger")));
+            faults.sort_by_key(|(at, _)| *at);
+        }
         Self {
             seed,
             kind,
@@ -150,6 +157,17 @@ fn faults(rand: &mut Rand) -> Vec<(Micros, Fault)> {
         .collect();
     faults.sort_by_key(|(at, _)| *at);
     faults
+}
+
+/// In one run of four, the process that has the ledger open ends once or twice.
+fn ends_of_the_ledger(rand: &mut Rand) -> Vec<(Micros, Fault)> {
+    let count = if rand.chance(250) { rand.range(1, 3) } else { 0 };
+    let one = |_| {
+        let length = if rand.chance(500) { 0 } else { length(rand) };
+        let (steps, takes_caller) = (rand.below(6), rand.chance(500));
+        (rand.range(300_000, FAULTS_END), Fault::LedgerEnds { steps, length, takes_caller })
+    };
+    (0..count).map(one).collect()
 }
 
 fn client(rand: &mut Rand) -> usize {

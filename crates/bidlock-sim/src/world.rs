@@ -143,7 +143,8 @@ impl<'a> World<'a> {
         let platform = desk_platform(seed, &time, &exec);
         let file = File::new(&format!("{:?}", std::thread::current().id()), &platform)?;
         let way = Way {
-            store: Arc::clone(&file.store),
+            site: file.site.clone(),
+            process: WORLD,
             time: time.clone(),
             queue: exec.queue.clone(),
             rand: Arc::new(Mutex::new(Rand::new(seed, "ledger"))),
@@ -268,6 +269,7 @@ impl<'a> World<'a> {
             let spent = self.rand.range(1, 20);
             self.time.advance_to(now + spent);
             self.doom(ran.process);
+            self.ended_with_the_ledger();
         } else {
             let next = [due, arrival, self.time.next_timer()].into_iter().flatten().min();
             self.time.advance_to(next.unwrap_or(now + TICK));
@@ -379,7 +381,7 @@ impl<'a> World<'a> {
             trace: self.trace.clone(),
             processes: Arc::new(SimProcesses { host: format!("host-{host}"), pid: process }),
             scripts: self.scripts.clone(),
-            way: self.way.clone(),
+            way: Way { process, ..self.way.clone() },
             market: self.market.clone(),
             mutants: self.mutants,
             locks: self.plan.locks && !self.plan.idle.contains(&host),

@@ -18,7 +18,10 @@ const SIBLINGS: &[(&str, &[&str])] = &[
     ("bidlock-cli", &["bidlock"]),
     ("bidlock-python", &["bidlock"]),
     ("bidlock-bench", &["bidlock", "bidlock-redis", "bidlock-sqlite"]),
-    ("bidlock-chaos", &["bidlock", "bidlock-core", "bidlock-redis", "bidlock-testkit"]),
+    (
+        "bidlock-chaos",
+        &["bidlock", "bidlock-core", "bidlock-history", "bidlock-redis", "bidlock-testkit"],
+    ),
     ("bidlock-sim", &["bidlock", "bidlock-core", "bidlock-ledger", "bidlock-redis"]),
     ("bidlock-history", &["bidlock-core"]),
     ("bidlock-model", &["bidlock-core", "bidlock-ledger"]),
@@ -31,7 +34,7 @@ const OPTIONAL: &[(&str, &str)] = &[("bidlock-testkit", "bidlock-ledger")];
 /// Outside crates that only these may import other than for their own tests.
 const RESERVED: &[(&str, &[&str])] = &[
     ("anyhow", &["bidlock-bench", "bidlock-chaos", "bidlock-cli", "xtask"]),
-    ("clap", &["bidlock-cli"]),
+    ("clap", &["bidlock-chaos", "bidlock-cli", "bidlock-sim"]),
     ("pyo3", &["bidlock-python"]),
     ("redis", &["bidlock-bench", "bidlock-chaos", "bidlock-testkit"]),
     ("rusqlite", &["bidlock-bench", "bidlock-chaos", "bidlock-sqlite", "bidlock-ledger"]),

@@ -7,6 +7,7 @@ use anyhow::Result;
 use bidlock::ledger::{Fingerprint, Outcome, Verdict};
 use bidlock::{Begin, BidGuard, BidOptions, Key, Locker, Placement, StoreUrl, Ttl, Wait};
 use bidlock_core::Prefix;
+use bidlock_history::{Call, History, Recorded};
 
 use super::submit::{Answer, submit};
 use super::watch::Watched;
@@ -33,7 +34,14 @@ impl Ledgered {
         let config = bidlock_redis::Config::from_url(&setup.redis)?;
         let prefix = Prefix::default();
         let redis = bidlock_redis::Redis::connect(&config, &prefix, &platform).await?;
-        let watched = Watched::new(Arc::new(redis), &shared.log);
+        let log = Arc::clone(&shared.log);
+        let tell = move |key: &Key, number, call: Option<&Call>| {
+            let posting = key.posting_encoded().to_owned();
+            log.say(Event::Called { posting, number, call: call.copied() });
+        };
+        let history = History::telling(tell);
+        let recorded = Recorded::new(Arc::new(redis), Arc::clone(&platform.clock), &history);
+        let watched = Watched::new(Arc::new(recorded), &shared.log);
         let ledger = bidlock::open_ledger(&StoreUrl::ledger(&setup.ledger)?, &platform).await?;
         let locker = Locker::builder().platform(platform).backend(Arc::new(watched))?;
         let guard = BidGuard::new(locker, ledger);

@@ -103,6 +103,7 @@ impl<'a> Part<'a> {
         }
         let ended = time::boot();
         let fleet = Arc::into_inner(fleet).context("nobody uses the fleet any more")?;
+        let calls = fleet.take_calls();
         let (told, bad) = fleet.into_told();
         broken.extend(bad);
         broken.extend(self.left_behind(world, &told, ended));
@@ -113,10 +114,14 @@ impl<'a> Part<'a> {
         write(&folder, "faults", &faults)?;
         write(&folder, "arrivals", &arrivals)?;
         write(&folder, "ledger", &ledger)?;
+        if self.options.keep.is_some() {
+            write(&folder, "calls", &calls.iter().collect::<Vec<_>>())?;
+        }
         let history = History {
             design,
             scenario,
             told,
+            calls,
             faults,
             arrivals,
             ledger,

@@ -16,6 +16,7 @@ fn history(scenario: Scenario) -> History {
         design: Design::Bidlock,
         scenario,
         told: Vec::new(),
+        calls: BTreeMap::new(),
         faults: Vec::new(),
         arrivals: Vec::new(),
         ledger: Vec::new(),
@@ -206,6 +207,46 @@ fn leases_of_one_key_do_not_overlap_unless_redis_forgot() {
     grant(&mut other_keys, "p1", "x", 5, (100, 1_100));
     grant(&mut other_keys, "p2", "y", 6, (100, 1_100));
     assert_eq!(verdict(&other_keys).overlaps, 0);
+}
+
+#[test]
+fn what_bidders_saw_of_a_lock_is_what_one_lock_can_have_done() {
+    use bidlock_history::{Call, Did};
+    let ttl = 1_000 * MS;
+    let call = |lease, span: (u64, u64), did| {
+        let (invoked, returned) = (span.0 * MS, span.1 * MS);
+        Call { lease, invoked, returned, did }
+    };
+    let granted = |token| Did::Granted { token, ttl };
+    let with = |scenario, calls: &[Call]| {
+        let mut seen = history(scenario);
+        seen.calls.insert("p1".to_owned(), calls.to_vec());
+        seen
+    };
+    let good = [
+        call(1, (100, 102), granted(5)),
+        call(2, (103, 104), Did::Held { waits: false }),
+        call(1, (110, 111), Did::Released),
+        call(2, (112, 113), granted(6)),
+        // Its process was killed before the answer.
+        call(2, (120, u64::MAX / MS), Did::MaybeReleased),
+        call(3, (130, 131), granted(7)),
+    ];
+    let verdict_of = verdict(&with(Scenario::Pause, &good));
+    assert_eq!((verdict_of.histories, verdict_of.calls), (1, 6));
+    assert_eq!(verdict_of.broken, [""; 0]);
+
+    let mut two = good;
+    two[2] = call(4, (110, 111), Did::NotOurs);
+    assert!(says(&with(Scenario::Pause, &two), "two believe at once"));
+    let mut falls = good;
+    falls[3] = call(2, (112, 113), granted(4));
+    assert!(says(&with(Scenario::Delay, &falls), "tokens fell"));
+    let mut refused = good;
+    refused[1] = call(2, (90, 91), Did::Held { waits: false });
+    assert!(says(&with(Scenario::Crash, &refused), "no lock does this"));
+    let counted = verdict(&with(Scenario::Failover, &two));
+    assert_eq!((counted.histories_wrong, counted.broken.len()), (1, 0), "counted and reported");
 }
 
 #[test]

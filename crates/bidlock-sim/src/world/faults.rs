@@ -8,6 +8,9 @@ use crate::redis::{Db, Refusing};
 use crate::time::{Micros, Time};
 use crate::trace::note;
 
+/// After so long a process that ended with the ledger's is started again.
+const RESTART: Micros = 400_000;
+
 impl World<'_> {
     pub(super) fn fault(&mut self, fault: Fault) {
         let now = self.time.now();
@@ -60,18 +63,18 @@ impl World<'_> {
             Fault::Memory { length } => self.refuse(Refusing::Memory, length),
             Fault::ReadOnly { length } => self.refuse(Refusing::Writes, length),
             Fault::Loading { length } => self.refuse(Refusing::Everything, length),
-            Fault::LedgerDown { length } => self.trouble().down = now + length,
-            Fault::LedgerLoses { length } => self.trouble().loses = now + length,
+            Fault::LedgerDown { length } => self.way.trouble().down = now + length,
+            Fault::LedgerLoses { length } => self.way.trouble().loses = now + length,
+            Fault::LedgerEnds { steps, length, takes_caller } => {
+                self.way.trouble().end = (length, takes_caller);
+                self.way.site.end_after(steps);
+            }
             Fault::Slow { client, delay, length } => {
                 self.net.set_delay(client, (delay / 2, delay));
                 self.slots[client].disturbed_until(now + length);
                 self.at(now + length, Due::Delay(client, self.plan.delays[client]));
             }
         }
-    }
-
-    fn trouble(&self) -> std::sync::MutexGuard<'_, crate::ledger::Trouble> {
-        self.way.trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn cover(&mut self, fault: Fault) {
@@ -200,6 +203,16 @@ impl World<'_> {
         }
     }
 
+    /// A process ends that was one with the ledger's.
+    pub(super) fn ended_with_the_ledger(&mut self) {
+        let ended = self.way.trouble().ended.take();
+        let runs = |env: &crate::client::Env| Some(env.process) == ended;
+        if let Some(client) = self.slots.iter().position(|s| s.env.as_ref().is_some_and(runs)) {
+            self.watch.facts().coverage.count("ledger: crash with the caller's process");
+            self.end(client, true, RESTART);
+        }
+    }
+
     /// A process ends; `delivers` what it has sent, or not.
     fn end(&mut self, client: usize, delivers: bool, after: u64) {
         let slot = &mut self.slots[client];
@@ -239,6 +252,7 @@ fn kind_of(fault: Fault) -> &'static str {
         Fault::Loading { .. } => "fault: loading",
         Fault::LedgerDown { .. } => "fault: the ledger cannot be reached",
         Fault::LedgerLoses { .. } => "fault: requests and answers of the ledger lost",
+        Fault::LedgerEnds { .. } => "fault: the ledger's process ends in a transaction",
         Fault::Slow { .. } => "fault: slow network",
     }
 }
