@@ -38,9 +38,11 @@ pub(crate) const REQUIRED: &[&str] = &[
     "step: a lease marked as revoked",
     "step: grant of a free key",
     "step: renewal or repeat of a held lease",
+    "step: repeat of an acquire that was granted",
     "step: start",
     "step: sent again",
     "step: a bid after another one that came to nothing",
+    "network: requests over an old connection after a newer one",
     "fault: connections cut",
     "fault: nothing reaches the server",
     "fault: nothing reaches a client",
@@ -71,10 +73,21 @@ pub(crate) const REQUIRED: &[&str] = &[
     "fault: slow network",
 ];
 
+/// So many seeds reach all that is required.
+const REACHED_BY: u64 = 1_000;
+/// In so many seeds each fault meets all of [`MET`] but the last, which is seldom.
+const MET_BY: u64 = 2_000;
+
+/// What a fault may meet at the lock store.
+pub(crate) const MET: [&str; 4] =
+    ["a lease is held", "somebody waits", "a hand-over is open", "a lease is revoked"];
+
 /// Counts by name.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Coverage {
     counts: BTreeMap<&'static str, u64>,
+    /// By fault, how often it met each of [`MET`].
+    met: BTreeMap<&'static str, [u64; MET.len()]>,
 }
 
 impl Coverage {
@@ -86,6 +99,33 @@ impl Coverage {
         for (what, count) in &other.counts {
             *self.counts.entry(what).or_default() += count;
         }
+        for (fault, met) in &other.met {
+            let own = self.met.entry(fault).or_default();
+            own.iter_mut().zip(met).for_each(|(own, met)| *own += met);
+        }
+    }
+
+    /// A fault meets what is there.
+    pub(crate) fn meets(&mut self, fault: &'static str, there: [bool; MET.len()]) {
+        let met = self.met.entry(fault).or_default();
+        met.iter_mut().zip(there).for_each(|(met, there)| *met += u64::from(there));
+    }
+
+    /// Every fault, and how often it met what.
+    pub(crate) fn met(&self) -> impl Iterator<Item = (&'static str, [u64; MET.len()])> {
+        self.met.iter().map(|(fault, met)| (*fault, *met))
+    }
+
+    /// What so many seeds must have reached, and have not.
+    pub(crate) fn missing(&self, seeds: u64) -> Vec<String> {
+        let never = REQUIRED.iter().filter(|what| seeds >= REACHED_BY && self.of(what) == 0);
+        let never = never.map(|what| (*what).to_owned());
+        let seldom = MET.len() - 1;
+        let unmet = self.met().filter(|_| seeds >= MET_BY).flat_map(|(fault, met)| {
+            let zero = (0..seldom).filter(move |step| met[*step] == 0);
+            zero.map(move |step| format!("{fault}, while {}", MET[step]))
+        });
+        never.chain(unmet).collect()
     }
 
     pub(crate) fn of(&self, what: &str) -> u64 {

@@ -81,3 +81,29 @@ pub(crate) fn judge(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::all;
+
+    #[test]
+    fn each_property_stands_in_the_docs_beside_each_number_that_it_cites_and_nowhere_else() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/verification.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let (_, table) = page.split_once("## Evidence, property by property").unwrap();
+        let (table, _) = table.split_once("\n## ").unwrap();
+        let rows = table.lines().filter(|line| line.starts_with('|')).skip(2);
+        let mut told: Vec<(String, String)> = Vec::new();
+        for row in rows {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            let names = cells[4].split(", ").filter(|name| *name != "-");
+            told.extend(names.map(|name| (cells[1].to_owned(), name.to_owned())));
+        }
+        let all = all();
+        let cited = all.iter().flat_map(|one| one.cites().split(' ').map(|n| (n, one.name())));
+        let mut cited: Vec<_> = cited.map(|(n, name)| (n.to_owned(), name.to_owned())).collect();
+        told.sort();
+        cited.sort();
+        assert_eq!(told, cited);
+    }
+}

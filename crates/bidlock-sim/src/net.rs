@@ -149,6 +149,18 @@ impl Net {
         self.lock().conns.get(&connection).filter(|c| !c.gone && !c.broken).map(|c| c.process)
     }
 
+    /// Whether what comes over a connection was overtaken: its client has left it, and the server
+    /// knows a later one of the same process.
+    pub(crate) fn is_overtaken(&self, connection: Connection) -> bool {
+        let inner = self.lock();
+        let left = inner.conns.get(&connection).filter(|conn| conn.broken || conn.gone);
+        let later = |conn: &Conn| {
+            let mut later = inner.conns.range(connection + 1..);
+            later.any(|(_, other)| other.process == conn.process && other.known)
+        };
+        left.is_some_and(later)
+    }
+
     /// Breaks connections; what their clients have sent may still arrive. Returns which.
     pub(crate) fn cut(&self, host: Option<Host>, deliver: bool) -> Vec<Connection> {
         let mut inner = self.lock();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bidlock_redis::Scripts;
 
-use crate::coverage::{Coverage, REQUIRED};
+use crate::coverage::{Coverage, MET};
 use crate::faulty::Switches;
 use crate::mutants::Mutant;
 use crate::plan::Plan;
@@ -187,8 +187,7 @@ pub fn main(options: &Options) -> Result<u64, Failed> {
     if let Some((seed, invariant)) = failing {
         story(&mut out, &subject, seed, invariant)?;
     }
-    let missing = REQUIRED.iter().filter(|what| coverage.of(what) == 0);
-    let missing: Vec<_> = missing.filter(|_| seeds >= COVERED_BY).collect();
+    let missing = coverage.missing(seeds);
     for what in &missing {
         writeln!(out, "never reached: {what}")?;
     }
@@ -196,6 +195,11 @@ pub fn main(options: &Options) -> Result<u64, Failed> {
         for (what, count) in coverage.all() {
             writeln!(out, "{count:>10}  {what}")?;
         }
+        writeln!(out, "\n| while | {} |\n|---{}|", MET.join(" | "), "|---:".repeat(MET.len()))?;
+        for (fault, met) in coverage.met() {
+            writeln!(out, "| {fault} | {} |", met.map(|count| count.to_string()).join(" | "))?;
+        }
+        writeln!(out)?;
     }
     // In hundredths of an hour, which is what is shown.
     let (hours, rest) = (micros / 36_000_000 / 100, micros / 36_000_000 % 100);
@@ -205,9 +209,6 @@ pub fn main(options: &Options) -> Result<u64, Failed> {
     )?;
     Ok(violations + missing.len() as u64)
 }
-
-/// So many seeds reach everything.
-const COVERED_BY: u64 = 1_000;
 
 /// Prints one run.
 fn trace(out: &mut impl Write, subject: &Subject, seed: u64) -> Result<u64, Failed> {

@@ -171,6 +171,9 @@ impl Witness<'_> {
         }
         if held.is_some() && same && change.deadline.is_some() && !is(held, b'g') {
             coverage.count("step: renewal or repeat of a held lease");
+            if change.script == Script::Acquire {
+                coverage.count("step: repeat of an acquire that was granted");
+            }
         }
     }
 }

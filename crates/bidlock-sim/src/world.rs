@@ -321,6 +321,11 @@ impl<'a> World<'a> {
                 self.server.at(micros);
                 let mut facts = self.watch.facts();
                 facts.now = now;
+                if self.net.is_overtaken(connection) {
+                    facts
+                        .coverage
+                        .count("network: requests over an old connection after a newer one");
+                }
                 let trace = &self.trace;
                 let mut witness = Witness { facts: &mut facts, trace, clock: micros, before: None };
                 let spoken = self.server.feed(connection, &bytes, &mut witness);

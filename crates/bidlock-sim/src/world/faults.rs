@@ -78,14 +78,16 @@ impl World<'_> {
     }
 
     fn cover(&mut self, fault: Fault) {
-        let during_window = self
-            .watch
-            .facts()
-            .keys
-            .values()
-            .any(|view| view.lock.as_ref().is_some_and(|lock| lock.state == b'g'));
-        let coverage = &mut self.watch.facts().coverage;
+        let mut facts = self.watch.facts();
+        let is = |state: &[u8]| {
+            let mut locks = facts.keys.values().filter_map(|view| view.lock.as_ref());
+            locks.any(|lock| state.contains(&lock.state))
+        };
+        let waits = facts.keys.values().any(|view| !view.queue.is_empty());
+        let (held, during_window, revoked) = (is(b"hw"), is(b"g"), is(b"r"));
+        let coverage = &mut facts.coverage;
         coverage.count(kind_of(fault));
+        coverage.meets(kind_of(fault), [held, waits, during_window, revoked]);
         if during_window {
             coverage.count(match fault {
                 Fault::Restart { .. } | Fault::RestartEmpty { .. } => {
