@@ -29,8 +29,6 @@ pub(crate) fn long() -> Result<bool> {
     task(&["--minutes", "60"])
 }
 
-pub(crate) const BUILD: &str = "build --release --quiet --package bidlock-chaos";
-
 fn run(project: &Project) -> Command {
     project.cargo("run --release --quiet --package bidlock-chaos -- run")
 }
@@ -38,7 +36,7 @@ fn run(project: &Project) -> Command {
 /// A short run for each of some fresh seeds. What a control has to show, it has to show in all of
 /// them together: half a minute may hold too few faults.
 pub(crate) fn stage(project: &Project) -> Result<Found> {
-    must(project, project.cargo(BUILD), LIMIT)?;
+    must(project, project.cargo("build --release --package bidlock-chaos"), LIMIT)?;
     let mut duplicates = BTreeMap::new();
     for _ in 0..SEEDS {
         let seed = RandomState::new().build_hasher().finish() % 1_000_000_000;

@@ -12,8 +12,6 @@ pub(crate) struct Package {
     pub(crate) name: String,
     pub(crate) rust_version: String,
     pub(crate) dependencies: Vec<Dependency>,
-    /// The names of its integration tests.
-    pub(crate) test_files: Vec<String>,
 }
 
 /// One entry of a package's dependency tables.
@@ -40,18 +38,12 @@ fn read(json: &str) -> Result<Vec<Package>> {
         dev: entry["kind"] == "dev",
         optional: entry["optional"] == true,
     };
-    let tests = |target: &Value| {
-        target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "test"))
-    };
     let package = |entry: &Value| Package {
         name: text(&entry["name"]),
         rust_version: text(&entry["rust_version"]),
         dependencies: entry["dependencies"]
             .as_array()
             .map_or_else(Vec::new, |all| all.iter().map(dependency).collect()),
-        test_files: entry["targets"].as_array().map_or_else(Vec::new, |all| {
-            all.iter().filter(|target| tests(target)).map(|it| text(&it["name"])).collect()
-        }),
     };
     Ok(packages.iter().map(package).collect())
 }
@@ -64,13 +56,11 @@ mod tests {
     fn kinds_of_dependencies_are_told_apart() {
         let json = r#"{"packages": [{"name": "a", "rust_version": "1.95", "dependencies": [
             {"name": "b", "kind": null, "optional": true},
-            {"name": "c", "kind": "dev", "optional": false}], "targets": [
-            {"name": "a", "kind": ["lib"]}, {"name": "slow", "kind": ["test"]}]}]}"#;
+            {"name": "c", "kind": "dev", "optional": false}]}]}"#;
         let [a] = &read(json).unwrap()[..] else { panic!("one package") };
         assert_eq!((a.name.as_str(), a.rust_version.as_str()), ("a", "1.95"));
         let kinds: Vec<_> = a.dependencies.iter().map(|d| (d.dev, d.optional)).collect();
         assert_eq!(kinds, [(false, true), (true, false)]);
-        assert_eq!(a.test_files, ["slow"]);
         assert!(read("{}").is_err(), "a document without packages is not an empty workspace");
     }
 }

@@ -7,7 +7,6 @@ use anyhow::{Context as _, Result};
 use crate::run::{Project, run};
 use crate::stages::{Counts, Found, LIMIT};
 
-pub(crate) const BUILD: &str = "build --release --quiet --package bidlock-model";
 const COMMAND: &str = "run --release --quiet --package bidlock-model --";
 
 /// Builds the models for release and hands them the rest of the command line.

@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -14,8 +13,6 @@ use anyhow::{Context as _, Result, bail};
 pub(crate) struct Project {
     pub(crate) root: PathBuf,
     pub(crate) target: PathBuf,
-    /// Whether commands take only what others leave of the processors.
-    pub(crate) modest: bool,
 }
 
 impl Project {
@@ -25,7 +22,7 @@ impl Project {
         let root = here.parent().context("xtask lies in the project's folder")?.to_owned();
         let target = std::env::var_os("CARGO_TARGET_DIR")
             .map_or_else(|| root.join("target"), |dir| root.join(dir));
-        Ok(Self { root, target, modest: false })
+        Ok(Self { root, target })
     }
 
     /// Makes an empty folder that belongs to one step.
@@ -39,20 +36,9 @@ impl Project {
         Ok(folder)
     }
 
-    /// The same project, for work beside other work that must not wait for it.
-    pub(crate) fn modest(&self) -> Self {
-        Self { modest: true, ..self.clone() }
-    }
-
     /// Prepares a command in the project's root that sees nothing of the user's own deployment.
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = if self.modest {
-            let mut nice = Command::new("nice");
-            nice.args(["-n", "19"]).arg(program);
-            nice
-        } else {
-            Command::new(program)
-        };
+        let mut command = Command::new(program);
         command.current_dir(&self.root).stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
             let known = name.to_string_lossy().into_owned();
@@ -82,12 +68,9 @@ pub(crate) struct Ended {
 
 /// Runs a command to its end, or to the limit: then it and all that it started are killed.
 pub(crate) fn run(project: &Project, mut command: Command, limit: Duration) -> Result<Ended> {
-    // Commands may run at once.
-    static LOGS: AtomicU32 = AtomicU32::new(0);
     let folder = project.target.join("xtask");
     fs::create_dir_all(&folder)?;
-    let number = LOGS.fetch_add(1, Ordering::Relaxed);
-    let log = folder.join(format!("{}-{number}.log", std::process::id()));
+    let log = folder.join(format!("{}.log", std::process::id()));
     let written = create(&log)?;
     command.stdout(written.try_clone()?).stderr(written);
     let status = wait(command, limit);
@@ -208,14 +191,6 @@ mod tests {
         assert!(error.to_string().contains("killed after"), "{error}");
         reader.read_to_end(&mut Vec::new()).unwrap();
         assert!(watch.seconds() < 50.0, "the child ended by itself");
-    }
-
-    #[test]
-    fn a_modest_command_gives_way_to_all_others() {
-        let project = project("run-modest").modest();
-        let mut command = project.command("sh");
-        command.args(["-c", "nice"]);
-        assert_eq!(must(&project, command, Duration::from_secs(20)).unwrap(), "19\n");
     }
 
     #[test]

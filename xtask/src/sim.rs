@@ -16,8 +16,6 @@ const TWICE: u32 = 100;
 /// What has noticed each mistake, and at which seed.
 const TABLE: &str = "docs/verification.md";
 
-pub(crate) const BUILD: &str = "build --release --quiet --package bidlock-sim";
-
 fn simulator(project: &Project) -> Command {
     project.cargo("run --release --quiet --package bidlock-sim --")
 }
@@ -36,7 +34,7 @@ pub(crate) fn stage(project: &Project) -> Result<Found> {
     // As good a source as any: std's own, which differs with each process.
     let from = RandomState::new().build_hasher().finish() % 1_000_000_000;
     say(&format!("sim: seeds from {from}"));
-    must(project, project.cargo(BUILD), LIMIT)?;
+    must(project, project.cargo("build --release --quiet --package bidlock-sim"), LIMIT)?;
     let mut known = simulator(project);
     known.args(["--known-mutants", TABLE]);
     let known = must(project, known, LIMIT)?;

@@ -18,7 +18,7 @@ impl Counts {
     /// A stage that is one check, and went well.
     pub(crate) const ONE: Self = Self { passed: 1, failed: 0 };
 
-    pub(crate) fn add(&mut self, other: Self) {
+    fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
     }
@@ -41,7 +41,7 @@ impl Found {
 type Stage = (&'static str, fn(&Project) -> Result<Found>);
 
 /// The cheap stages come first, so that most mistakes show within a minute.
-const FIRST: &[Stage] = &[
+const STAGES: &[Stage] = &[
     ("tools", tools::stage),
     ("fmt", fmt),
     ("tidy", tidy::stage),
@@ -49,43 +49,24 @@ const FIRST: &[Stage] = &[
     ("clippy", clippy),
     ("oldest Rust", checks::oldest_rust),
     ("docs", docs),
+    ("tests", tests_stage::stage),
+    ("sim", sim::stage),
+    ("model", model::stage),
+    ("examples", examples::stage),
+    ("python", python::stage),
+    ("first command", smoke::stage),
+    ("chaos", chaos::stage),
 ];
-
-const TESTS: &[Stage] =
-    &[("tests", tests_stage::stage), ("examples", examples::stage), ("python", python::stage)];
-
-/// What runs beside the tests, most of which wait most of the time: work for processors alone,
-/// whose result does not depend on how fast it goes.
-const BESIDE: &[Stage] = &[("release", release), ("sim", sim::stage), ("model", model::stage)];
-
-/// What is measured against the clock runs alone.
-const LAST: &[Stage] = &[("first command", smoke::stage), ("chaos", chaos::stage)];
 
 /// No single command of a stage may take longer: a test that hangs is a failure.
 pub(crate) const LIMIT: Duration = Duration::from_mins(15);
 
-/// For building beside the tests, which take as long as they take.
-const BUILD_LIMIT: Duration = Duration::from_mins(30);
-
 /// Runs all stages, whatever fails before; returns whether all went well.
 pub(crate) fn test() -> Result<bool> {
     let project = Project::find()?;
-    let mut total = run_all(&project, FIRST);
-    total.add(run_beside(&project, TESTS, BESIDE));
-    total.add(run_all(&project, LAST));
+    let total = run_all(&project, STAGES);
     say(&format!("{} passed, {} failed", total.passed, total.failed));
     Ok(total.failed == 0)
-}
-
-/// Runs stages, and others beside them that take only the time that the first ones leave.
-fn run_beside(project: &Project, stages: &[Stage], beside: &[Stage]) -> Counts {
-    let modest = project.modest();
-    std::thread::scope(|scope| {
-        let beside = scope.spawn(|| run_all(&modest, beside));
-        let mut total = run_all(project, stages);
-        total.add(beside.join().unwrap_or(Counts { passed: 0, failed: 1 }));
-        total
-    })
 }
 
 fn run_all(project: &Project, stages: &[Stage]) -> Counts {
@@ -121,14 +102,6 @@ fn clippy(project: &Project) -> Result<Found> {
     Ok(Found::good())
 }
 
-/// Builds what later stages run: the program as a user builds it, and those of the project's own.
-fn release(project: &Project) -> Result<Found> {
-    for args in ["build --release", sim::BUILD, model::BUILD, chaos::BUILD] {
-        must(project, project.cargo(args), BUILD_LIMIT)?;
-    }
-    Ok(Found::good())
-}
-
 fn docs(project: &Project) -> Result<Found> {
     let mut doc = project.cargo("doc --workspace --no-deps --all-features");
     doc.env("RUSTDOCFLAGS", "-D warnings");
@@ -151,8 +124,6 @@ mod tests {
         let good: fn(&Project) -> Result<Found> =
             |_| Ok(Found { counts: Counts { passed: 7, failed: 0 }, output: String::new() });
         let total = run_all(&project, &[("a", good), ("b", bad), ("c", good)]);
-        assert_eq!(total, Counts { passed: 14, failed: 1 });
-        let total = run_beside(&project, &[("a", good)], &[("b", bad), ("c", good)]);
         assert_eq!(total, Counts { passed: 14, failed: 1 });
     }
 }
