@@ -42,6 +42,10 @@ struct Seen {
     holder: Holder,
     at: Moment,
     ends: Moment,
+    /// Whether it shows what became of the places of this process: the lease that asked was known
+    /// to have one. Who only enters the queue is told nothing of that, and could be told so again
+    /// and again after the server has lost the others.
+    shows_places: bool,
 }
 
 /// An answer that somebody else has the key.
@@ -64,7 +68,7 @@ impl Places {
         let seen = waited.seen.as_ref()?;
         let fresh = if seen.holder.is_foreign() { FOREIGN } else { limits::LOOK_INTERVAL_MAX };
         let mut remaining = seen.ends.since(now);
-        if now >= seen.ends || now >= seen.at + fresh {
+        if now >= seen.ends || now >= seen.at + fresh || !seen.shows_places {
             let until = waited.asked.map(|asked| asked + ASKING).filter(|until| now < *until);
             let Some(until) = until else {
                 waited.asked = Some(now);
@@ -88,10 +92,12 @@ impl Places {
         let waited = keys.entry(key.clone()).or_default();
         let place = Place { lease: lease.clone(), ahead: told.ahead, known: true, pushed: None };
         let before = waited.places.insert(lease.unique(), place);
+        let shows_places = before.as_ref().is_some_and(|place| place.known);
         let lost = before.is_some_and(|place| place.pushed.is_some() || (told.anew && place.known));
         // A lock without an end is looked at as often as may be.
         let left = if told.remaining.is_zero() { limits::TTL_MAX } else { told.remaining };
-        waited.seen = Some(Seen { holder: told.holder.clone(), at: now, ends: now + left });
+        let ends = now + left;
+        waited.seen = Some(Seen { holder: told.holder.clone(), at: now, ends, shows_places });
         waited.asked = None;
         if lost { waited.doubt_others(lease) } else { Vec::new() }
     }
@@ -219,14 +225,28 @@ mod tests {
         places.told(&key(), &first, &told(300, true), at(0));
         assert_eq!(places.recent(&key(), &second, at(1)), None, "it has no place yet");
         places.told(&key(), &second, &told(299, true), at(1));
-        let known = places.recent(&key(), &first, at(30)).unwrap();
+        places.told(&key(), &first, &told(298, false), at(2));
+        let known = places.recent(&key(), &second, at(31)).unwrap();
         let Attempt::Held { remaining, .. } = known else { panic!("{known:?}") };
-        assert_eq!(remaining, Duration::from_secs(270));
-        assert_eq!(places.recent(&key(), &first, at(31)), None, "old");
+        assert_eq!(remaining, Duration::from_secs(269));
+        assert_eq!(places.recent(&key(), &first, at(32)), None, "old");
         places.told(&key(), &first, &told(5, false), at(31));
         assert!(places.recent(&key(), &second, at(35)).is_some());
         assert_eq!(places.recent(&key(), &second, at(36)), None, "the key has ended");
         assert_eq!(places.recent(&key(), &third, at(35)), None);
+    }
+
+    #[test]
+    fn who_enters_the_queue_answers_for_nobody_else() {
+        let (places, [first, second, third]) = (Places::default(), leases());
+        places.told(&key(), &first, &told(3, true), at(0));
+        // The server loses everything. Newcomers find the key held, and the queue empty.
+        places.told(&key(), &second, &told(3, true), at(2));
+        assert_eq!(places.recent(&key(), &first, at(3)), None, "it asks, and is queued again");
+        places.told(&key(), &third, &told(3, true), at(3));
+        let lost = places.told(&key(), &first, &told(3, true), at(3));
+        assert_eq!(lost.len(), 2, "all the others look as well");
+        assert!(places.recent(&key(), &first, at(4)).is_some());
     }
 
     #[test]
@@ -265,6 +285,7 @@ mod tests {
         let wait = || {
             places.told(&key(), &first, &told(300, true), at(0));
             places.told(&key(), &second, &told(300, true), at(0));
+            places.told(&key(), &second, &told(300, false), at(0));
             places.pushed(&key(), &first, token(7));
         };
         wait();
