@@ -22,6 +22,7 @@ pub(crate) const REQUIRED: &[&str] = &[
     "checked: everything ends",
     "checked: leaving leaves nothing",
     "checked: revoked stays revoked",
+    "checked: waiters know the end",
     "hand-over to a process that is dead, stopped or cut off",
     "hand-over past waiters that are dead or do not hear",
     "crossed cancel: a grant given back unconfirmed",

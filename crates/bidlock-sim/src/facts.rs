@@ -43,6 +43,8 @@ pub(crate) struct KeyView {
     pub(crate) queue: Vec<Waiter>,
     /// The client of a grant that is not confirmed.
     pub(crate) window: Option<String>,
+    /// Until when those who wait know that the key may end, by the server's clock.
+    pub(crate) told: u64,
     /// What breaks the form of the stored data, in words.
     pub(crate) odd: Option<String>,
 }
@@ -69,6 +71,8 @@ pub(crate) struct Change {
     pub(crate) lease: String,
     /// Whether it was told that somebody else has the key.
     pub(crate) told_held: bool,
+    /// How many who wait were told that the key ends sooner.
+    pub(crate) ends_told: usize,
     /// The server's clock, in microseconds.
     pub(crate) server: u64,
     /// The highest token, as stored.

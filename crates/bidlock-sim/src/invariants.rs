@@ -4,6 +4,7 @@
 mod i10_everything_ends;
 mod i11_nothing_left;
 mod i12_revoked;
+mod i13_told;
 mod i1_counter;
 mod i4_over_stays_over;
 mod i5_renewal_extends;
@@ -55,6 +56,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(i10_everything_ends::EverythingEnds),
         Box::new(i11_nothing_left::NothingLeft::default()),
         Box::new(i12_revoked::Revoked),
+        Box::new(i13_told::Told),
     ]
 }
 

@@ -30,6 +30,7 @@ pub(crate) fn key(server: &Server, key: &str) -> KeyView {
         found.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
     };
     view.window = field("window");
+    view.told = field("told").and_then(|text| text.parse().ok()).unwrap_or(0);
     let members = match db.get(queue_key.as_bytes()) {
         Some(entry) => {
             if let (Data::Sorted(members), Some(_)) = (&entry.data, entry.ends) {

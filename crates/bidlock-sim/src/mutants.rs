@@ -164,7 +164,7 @@ pub(crate) const ALL: &[Mutant] = &[
     ),
     script(
         "hand-over-tells-nobody-of-its-window",
-        8_000,
+        50,
         &[("if second then tell_others(window) end", "")],
     ),
     script(

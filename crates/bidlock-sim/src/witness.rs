@@ -96,6 +96,7 @@ impl Watcher for Witness<'_> {
             deadline,
             script,
             lease: lease_of(argv),
+            ends_told: server.published(format!("e {key} ").as_bytes()),
             told_held: script == Script::Acquire && says_held(reply),
             server: self.clock,
             counter: look::counter(&server.db()),

@@ -164,6 +164,17 @@ impl Server {
         }
     }
 
+    /// How many messages of the command that has just run begin so.
+    pub(crate) fn published(&self, begin: &[u8]) -> usize {
+        let is_one = |reply: &Reply| match reply {
+            Reply::Push(parts) => {
+                matches!(parts.last(), Some(Reply::Bulk(text)) if text.starts_with(begin))
+            }
+            _ => false,
+        };
+        self.engine.borrow().messages.iter().filter(|(_, message)| is_one(message)).count()
+    }
+
     /// Takes the messages that commands have published, and to whom.
     pub fn messages(&mut self) -> Vec<(Connection, Reply)> {
         std::mem::take(&mut self.engine.borrow_mut().messages)
