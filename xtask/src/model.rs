@@ -20,11 +20,7 @@ pub(crate) fn task(options: &[&str]) -> Result<bool> {
 /// Checks every model: one line each.
 pub(crate) fn stage(project: &Project) -> Result<Found> {
     let ended = run(project, project.cargo(COMMAND), LIMIT)?;
-    let mut counts = count(&ended.output);
-    if !ended.status.success() && counts.failed == 0 {
-        counts.failed = 1;
-    }
-    Ok(Found { counts, output: ended.output })
+    Ok(Found::of(ended, count))
 }
 
 /// Models that were looked at to the end, and properties that do not hold.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::run::{Ended, Project, create, must, wait};
+use crate::run::{Project, must, run};
 use crate::stages::{Counts, Found, LIMIT};
 use crate::{say, tools};
 
@@ -71,14 +71,6 @@ pub(crate) fn stage(project: &Project) -> Result<Found> {
     }
     found.and(&together(project, &venv, REST)?);
     Ok(found)
-}
-
-impl Found {
-    fn and(&mut self, other: &Self) {
-        self.counts.passed += other.counts.passed;
-        self.counts.failed += other.counts.failed;
-        self.output += &other.output;
-    }
 }
 
 /// The packages themselves, their types, and how they are installed; returns how many checks.
@@ -221,39 +213,18 @@ fn pytest(project: &Project, venv: &Path) -> Command {
     tests
 }
 
-fn judged(ended: &Ended) -> Found {
-    let mut counts = count(&ended.output);
-    if !ended.status.success() && counts.failed == 0 {
-        counts.failed = 1;
-    }
-    Found { counts, output: ended.output.clone() }
-}
-
 /// Runs parts of the tests at the same time: they wait more than they work. What they measure is
 /// in their output.
 fn together(project: &Project, venv: &Path, parts: &[&[&str]]) -> Result<Found> {
-    let folder = project.empty_folder("python-tests")?;
-    let part = |number: usize, args: &[&str]| {
-        let log = folder.join(number.to_string());
+    let part = |args: &[&str]| {
         let mut tests = pytest(project, venv);
         tests.arg("-s").args(args);
-        let written = create(&log)?;
-        tests.stdout(written.try_clone()?).stderr(written);
-        let status = wait(tests, LIMIT);
-        let output = fs::read_to_string(&log)?;
-        status.map_or_else(
-            |error| bail!("{output}\n{error:#}"),
-            |status| Ok(judged(&Ended { status, output: output.clone() })),
-        )
+        Ok(Found::of(run(project, tests, LIMIT)?, count))
     };
     let mut all = Found { counts: Counts::default(), output: String::new() };
     std::thread::scope(|scope| {
         let part = &part;
-        let running: Vec<_> = parts
-            .iter()
-            .enumerate()
-            .map(|(number, args)| scope.spawn(move || part(number, args)))
-            .collect();
+        let running: Vec<_> = parts.iter().map(|args| scope.spawn(move || part(args))).collect();
         for one in running {
             all.and(&one.join().unwrap_or_else(|_| bail!("the thread of a test panicked"))?);
         }

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -68,9 +69,12 @@ pub(crate) struct Ended {
 
 /// Runs a command to its end, or to the limit: then it and all that it started are killed.
 pub(crate) fn run(project: &Project, mut command: Command, limit: Duration) -> Result<Ended> {
+    // Several may run at once.
+    static LOGS: AtomicU32 = AtomicU32::new(0);
     let folder = project.target.join("xtask");
     fs::create_dir_all(&folder)?;
-    let log = folder.join(format!("{}.log", std::process::id()));
+    let number = LOGS.fetch_add(1, Ordering::Relaxed);
+    let log = folder.join(format!("{}-{number}.log", std::process::id()));
     let written = create(&log)?;
     command.stdout(written.try_clone()?).stderr(written);
     let status = wait(command, limit);

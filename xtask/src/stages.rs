@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::run::{Project, Stopwatch, must};
+use crate::run::{Ended, Project, Stopwatch, must};
 use crate::{chaos, checks, examples, model, python, say, sim, smoke, tests_stage, tidy, tools};
 
 /// How many checks of a stage went well, and how many did not.
@@ -18,7 +18,7 @@ impl Counts {
     /// A stage that is one check, and went well.
     pub(crate) const ONE: Self = Self { passed: 1, failed: 0 };
 
-    fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
     }
@@ -35,6 +35,21 @@ impl Found {
     /// A stage that is one check, and went well.
     pub(crate) const fn good() -> Self {
         Self { counts: Counts::ONE, output: String::new() }
+    }
+
+    /// Takes what another one found as well.
+    pub(crate) fn and(&mut self, other: &Self) {
+        self.counts.add(other.counts);
+        self.output += &other.output;
+    }
+
+    /// What a command's output tells; one that failed without saying how often has failed once.
+    pub(crate) fn of(ended: Ended, count: impl FnOnce(&str) -> Counts) -> Self {
+        let mut counts = count(&ended.output);
+        if !ended.status.success() && counts.failed == 0 {
+            counts.failed = 1;
+        }
+        Self { counts, output: ended.output }
     }
 }
 

@@ -13,17 +13,14 @@ const LIMIT: Duration = Duration::from_mins(30);
 pub(crate) fn stage(project: &Project) -> Result<Found> {
     let args = "test --workspace --all-features --no-fail-fast";
     let ended = run(project, project.cargo(args), LIMIT)?;
-    let mut counts = count(&ended.output);
-    let mut output = ended.output;
-    if counts.passed + counts.failed == 0 {
-        counts.failed = 1;
-        output.push_str("\nno test ran");
+    let silent = count(&ended.output) == Counts::default();
+    // A binary that did not build or was killed prints no result of its own.
+    let mut found = Found::of(ended, count);
+    if silent {
+        found.counts.failed = 1;
+        found.output.push_str("\nno test ran");
     }
-    if !ended.status.success() && counts.failed == 0 {
-        // A binary that did not build or was killed prints no result of its own.
-        counts.failed = 1;
-    }
-    Ok(Found { counts, output })
+    Ok(found)
 }
 
 /// Adds up the result lines of all test binaries. An ignored test is a test that did not pass.

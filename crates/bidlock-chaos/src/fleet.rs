@@ -295,23 +295,21 @@ fn finish(slot: &mut Slot) {
 
 fn gather(out: ChildStdout, mut copy: &File, shared: &Gathered, bidder: usize, life: u64) {
     for text in BufReader::new(out).lines().map_while(Result::ok) {
-        let unread = |error: serde_json::Error| {
-            let broken = &mut *shared.broken.lock().unwrap_or_else(PoisonError::into_inner);
-            broken.push(format!("bidder {bidder} wrote {text:?}: {error}"));
-        };
-        match serde_json::from_str(&text) {
-            Ok(Line { event: Event::Called { posting, number, call }, .. }) => {
-                let mut calls = shared.calls.lock().unwrap_or_else(PoisonError::into_inner);
-                calls.take(posting, (bidder, life, number), call);
-            }
+        let read = serde_json::from_str(&text);
+        if let Ok(Line { event: Event::Called { posting, number, call }, .. }) = read {
+            let mut calls = shared.calls.lock().unwrap_or_else(PoisonError::into_inner);
+            calls.take(posting, (bidder, life, number), call);
+            continue;
+        }
+        let _full = writeln!(copy, "{text}");
+        match read {
             Ok(read) => {
-                let _full = writeln!(copy, "{text}");
                 let mut told = shared.told.lock().unwrap_or_else(PoisonError::into_inner);
                 told.push(Told { bidder, life, line: read });
             }
             Err(error) => {
-                let _full = writeln!(copy, "{text}");
-                unread(error);
+                let mut broken = shared.broken.lock().unwrap_or_else(PoisonError::into_inner);
+                broken.push(format!("bidder {bidder} wrote {text:?}: {error}"));
             }
         }
     }

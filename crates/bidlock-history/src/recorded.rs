@@ -120,9 +120,9 @@ struct Open<'a> {
     key: &'a Key,
     number: u64,
     /// What is to be thought of it without an answer.
-    unknown: Option<Call>,
-    lease: u64,
-    invoked: u64,
+    unknown: Call,
+    /// It has had its answer.
+    over: bool,
 }
 
 impl<'a> Open<'a> {
@@ -133,31 +133,30 @@ impl<'a> Open<'a> {
         within: Option<Duration>,
         unknown: Did,
     ) -> Self {
-        let (invoked, lease, number) = (book.now(), lease.unique(), book.history.number());
+        let (invoked, number) = (book.now(), book.history.number());
         let returned = within.map_or(NEVER, |within| invoked + micros(within));
-        let unknown = Call { lease, invoked, returned, did: unknown };
+        let unknown = Call { lease: lease.unique(), invoked, returned, did: unknown };
         book.history.begin(key, number, &unknown);
-        Self { book, key, number, unknown: Some(unknown), lease, invoked }
+        Self { book, key, number, unknown, over: false }
     }
 
     fn end(mut self, did: Did) {
-        self.unknown = None;
-        let (lease, invoked, returned) = (self.lease, self.invoked, self.book.now());
-        let call = Call { lease, invoked, returned, did };
+        self.over = true;
+        let call = Call { returned: self.book.now(), did, ..self.unknown };
         self.book.history.end(self.key, self.number, Some(&call));
     }
 
     /// It is known to have had no effect.
     fn forget(mut self) {
-        self.unknown = None;
+        self.over = true;
         self.book.history.end(self.key, self.number, None);
     }
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        if let Some(call) = &self.unknown {
-            self.book.history.end(self.key, self.number, Some(call));
+        if !self.over {
+            self.book.history.end(self.key, self.number, Some(&self.unknown));
         }
     }
 }
@@ -170,8 +169,8 @@ impl Backend for Recorded {
         let unknown = Did::MaybeAcquired { ttl, waits };
         let within = Some(request.within);
         let open = Open::begin(&self.book, &request.key, &request.lease, within, unknown);
-        let asks = Asks { since: open.invoked, waits: false };
-        let asks = *lock(&self.book.asks).entry(open.lease).or_insert(asks);
+        let asks = Asks { since: open.unknown.invoked, waits: false };
+        let asks = *lock(&self.book.asks).entry(open.unknown.lease).or_insert(asks);
         let answer = self.inner.acquire(request).await;
         match &answer {
             Ok(Attempt::Granted { token }) => open.end(Did::Granted { token: token.get(), ttl }),
@@ -179,7 +178,7 @@ impl Backend for Recorded {
             // first finds a place in the queue: after a request that was never sent, it may be one.
             Ok(Attempt::Held { .. }) if request.routine && asks.waits => open.forget(),
             Ok(Attempt::Held { .. }) => {
-                if let Some(asks) = lock(&self.book.asks).get_mut(&open.lease) {
+                if let Some(asks) = lock(&self.book.asks).get_mut(&open.unknown.lease) {
                     asks.waits |= waits;
                 }
                 open.end(Did::Held { waits });
@@ -207,7 +206,7 @@ impl Backend for Recorded {
 
     async fn release(&self, key: &Key, lease: &LeaseId) -> Result<Ownership> {
         let open = Open::begin(&self.book, key, lease, None, Did::MaybeReleased);
-        lock(&self.book.asks).remove(&open.lease);
+        lock(&self.book.asks).remove(&open.unknown.lease);
         let answer = self.inner.release(key, lease).await;
         match &answer {
             Ok(Ownership::Ours) => open.end(Did::Released),

@@ -44,6 +44,22 @@ def in_the_ledger(url: str) -> list[str]:
     return [attempt.posting for attempt in sync.open_ledger(url).bids()]
 
 
+def over_and_back(fleet: Fleet, old: Kind, new: Kind) -> int:
+    """8 workers are replaced one by one, among 2,000 postings; then back, and over once more.
+
+    Returns how many postings there are for each step that comes after.
+    """
+    fleet.start(old, WORKERS)
+    fleet.replace(new, FULL)
+    fleet.post(REST)
+    fleet.bid_on_all()
+    assert fleet.postings == 2_000
+    _, postings = then(fleet)
+    fleet.replace(old, postings)
+    fleet.replace(new, postings)
+    return postings
+
+
 def with_ledger(fleet: Fleet, ledger: Kind, old: Kind) -> None:
     """Step 5 of both ways, and its way back."""
     workers, postings = then(fleet)
@@ -66,18 +82,10 @@ def with_ledger(fleet: Fleet, ledger: Kind, old: Kind) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.unhurried
 def test_the_way_from_the_lock_of_redis_py(server: Server, postgres: Any, tmp_path: Path) -> None:
-    # docs/migrate.md: 8 workers are replaced one by one, among 2,000 postings.
+    # docs/migrate.md, up to the ledger.
     old, new = Kind("old-redis", server.url), Kind("new", server.url)
     with Fleet(tmp_path) as fleet:
-        fleet.start(old, WORKERS)
-        fleet.replace(new, FULL)
-        fleet.post(REST)
-        fleet.bid_on_all()
-        assert fleet.postings == 2_000
-        # The way back, and over once more.
-        _, postings = then(fleet)
-        fleet.replace(old, postings)
-        fleet.replace(new, postings)
+        over_and_back(fleet, old, new)
         settings = {"BIDLOCK_LEDGER_URL": postgres.new_database()}
         with_ledger(fleet, Kind("ledger", server.url, settings), old)
     print(fleet.judge())
@@ -93,15 +101,7 @@ def test_the_way_from_the_row_in_sqlite(server: Server, tmp_path: Path) -> None:
     new = Kind("new", server.url)
     both = Kind("new", server.url, {"BIDLOCK_ALSO": f"sqlite://{path}?table=distributed_locks"})
     with Fleet(tmp_path) as fleet:
-        fleet.start(old, WORKERS)
-        fleet.replace(both, FULL)
-        fleet.post(REST)
-        fleet.bid_on_all()
-        assert fleet.postings == 2_000
-        # The way back up to step 3, and over once more.
-        _, postings = then(fleet)
-        fleet.replace(old, postings)
-        fleet.replace(both, postings)
+        postings = over_and_back(fleet, old, both)
         # Step 4: the last old worker is gone, and the bridge goes.
         fleet.replace(new, postings)
         # Its way back: first the bridge for everybody, then old workers.

@@ -26,11 +26,13 @@ pub(super) fn check(history: &History) -> Found {
     for (posting, calls) in &history.calls {
         found.histories += 1;
         found.calls += calls.len();
-        let why = match (order(calls), search(calls)) {
-            (Err(why), _) => why,
-            (Ok(()), Verdict::Not(stuck)) => format!("no lock does this: {stuck:?}"),
-            (Ok(()), Verdict::Linearizable) => continue,
-            (Ok(()), Verdict::Undecided) => {
+        // The quick judge first: what it refuses needs no search.
+        let judged = order(calls).map(|()| search(calls));
+        let why = match judged {
+            Err(why) => why,
+            Ok(Verdict::Not(stuck)) => format!("no lock does this: {stuck:?}"),
+            Ok(Verdict::Linearizable) => continue,
+            Ok(Verdict::Undecided) => {
                 found.undecided += 1;
                 continue;
             }

@@ -3,7 +3,7 @@
 use bidlock_core::{Key, WallTime};
 use bidlock_ledger::{
     AttemptId, AttemptInfo, LedgerError, Obstacle, Op, Outcome, Recorded, ResendRequest,
-    Reservation, ReserveRequest, Result, Start, StartRequest, Store as _, Subject,
+    Reservation, ReserveRequest, Result, Start, StartRequest, State, Store as _, Subject,
 };
 
 use super::Way;
@@ -46,7 +46,7 @@ impl Way {
         match &done {
             Ok(Reservation::Reserved(info)) => self.watch.attempt(info),
             Ok(Reservation::Not(verdict)) if self.faults.doubt_ages => {
-                if let Some(info) = verdict.attempt().filter(|info| info.state.is_in_doubt()) {
+                if let Some(info) = verdict.attempt().filter(|info| info.state == State::Unknown) {
                     let reason = Some("too old".to_owned());
                     drop(self.store().record(&info.id, &Outcome::NotSent { reason }, now).await);
                     return self.store().reserve(key, &request, now).await;
@@ -122,15 +122,5 @@ impl Way {
             self.watch.attempt(info);
         }
         done
-    }
-}
-
-trait Doubt {
-    fn is_in_doubt(&self) -> bool;
-}
-
-impl Doubt for bidlock_ledger::State {
-    fn is_in_doubt(&self) -> bool {
-        *self == Self::Unknown
     }
 }
