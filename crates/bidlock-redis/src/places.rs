@@ -41,7 +41,8 @@ struct Place {
 struct Seen {
     holder: Holder,
     at: Moment,
-    ends: Moment,
+    /// `None` for a lock without an end.
+    ends: Option<Moment>,
     /// Whether it shows what became of the places of this process: the lease that asked was known
     /// to have one. Who only enters the queue is told nothing of that, and could be told so again
     /// and again after the server has lost the others.
@@ -66,15 +67,22 @@ impl Places {
         let waited = keys.get_mut(key)?;
         let place = waited.places.get(&lease.unique()).filter(|place| place.known)?;
         let seen = waited.seen.as_ref()?;
-        let fresh = if seen.holder.is_foreign() { FOREIGN } else { limits::LOOK_INTERVAL_MAX };
-        let mut remaining = seen.ends.since(now);
-        if now >= seen.ends || now >= seen.at + fresh || !seen.shows_places {
+        let foreign = seen.holder.is_foreign();
+        let fresh = if foreign { FOREIGN } else { limits::LOOK_INTERVAL_MAX };
+        let left = seen.ends.map(|ends| ends.since(now));
+        // Without an end it is looked at as often as may be.
+        let mut remaining = left.unwrap_or(limits::TTL_MAX);
+        if remaining.is_zero() || now >= seen.at + fresh || !seen.shows_places {
             let until = waited.asked.map(|asked| asked + ASKING).filter(|until| now < *until);
             let Some(until) = until else {
                 waited.asked = Some(now);
                 return None;
             };
             remaining = until.since(now);
+        }
+        if foreign {
+            // Who waits for such a client looks at times of its own, and is told what is known.
+            remaining = left.unwrap_or_default();
         }
         Some(Attempt::Held { holder: seen.holder.clone(), remaining, ahead: place.ahead })
     }
@@ -94,9 +102,7 @@ impl Places {
         let before = waited.places.insert(lease.unique(), place);
         let shows_places = before.as_ref().is_some_and(|place| place.known);
         let lost = before.is_some_and(|place| place.pushed.is_some() || (told.anew && place.known));
-        // A lock without an end is looked at as often as may be.
-        let left = if told.remaining.is_zero() { limits::TTL_MAX } else { told.remaining };
-        let ends = now + left;
+        let ends = (!told.remaining.is_zero()).then(|| now + told.remaining);
         waited.seen = Some(Seen { holder: told.holder.clone(), at: now, ends, shows_places });
         waited.asked = None;
         if lost { waited.doubt_others(lease) } else { Vec::new() }
@@ -135,7 +141,7 @@ impl Places {
     /// A key ends sooner than it was told.
     pub(crate) fn ends(&self, key: &Key, at: Moment) {
         if let Some(seen) = self.lock().get_mut(key).and_then(|waited| waited.seen.as_mut()) {
-            seen.ends = seen.ends.min(at);
+            seen.ends = Some(seen.ends.map_or(at, |ends| ends.min(at)));
         }
     }
 
@@ -247,6 +253,23 @@ mod tests {
         let lost = places.told(&key(), &first, &told(3, true), at(3));
         assert_eq!(lost.len(), 2, "all the others look as well");
         assert!(places.recent(&key(), &first, at(4)).is_some());
+    }
+
+    #[test]
+    fn a_foreign_lock_without_an_end_stays_one() {
+        let (places, [first, second]) = (Places::default(), leases());
+        let told = || Told { holder: Holder::foreign("somebody"), ..told(0, false) };
+        let since = |millis| at(0) + Duration::from_millis(millis);
+        for lease in [&first, &second, &first] {
+            places.told(&key(), lease, &told(), at(0));
+        }
+        let endless = |now| match places.recent(&key(), &second, now) {
+            Some(Attempt::Held { remaining, .. }) => remaining.is_zero(),
+            other => panic!("{other:?}"),
+        };
+        assert!(endless(since(50)), "nobody can tell when it ends");
+        assert_eq!(places.recent(&key(), &first, since(100)), None, "it asks");
+        assert!(endless(since(101)), "nor while somebody asks");
     }
 
     #[test]
