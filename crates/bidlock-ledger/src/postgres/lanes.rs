@@ -1,16 +1,18 @@
 //! Calls that wait at the same time share one transaction, and with it one wait for the disk.
 //!
 //! Few transactions of bidders are under way at once; who comes meanwhile goes with the next one.
-//! A call that finds nobody before it goes at once, alone. What goes together is sent as a whole
-//! and answered after the commit. When one of several fails, all of them are taken back and each
-//! goes alone, so that no call suffers from another one's failure.
+//! A call that finds nobody before it goes at once, alone. Beside another transaction, one begins
+//! when as many calls wait as that one has: else one would take everybody, the next one nearly
+//! nobody, and each costs a wait for the disk. What goes together is sent as a whole and answered
+//! after the commit. When one of several fails, all of them are taken back and each goes alone, so
+//! that no call suffers from another one's failure.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio_postgres::Row;
 
 use super::fault::{Done, Fail, Fault, Remedy};
@@ -22,6 +24,9 @@ use super::pool::{Manner, Pool};
 const LANES: usize = 2;
 /// The most calls of one transaction.
 const TOGETHER_MAX: usize = 32;
+/// How long too few wait for more of them, or for the end of the other transaction: an answer of a
+/// server that is well takes less.
+const FEW_MAX: Duration = Duration::from_millis(20);
 /// How long one that goes alone keeps those behind it waiting, as long as a batch waits for a lock.
 const AHEAD_MAX: Duration = Duration::from_millis(250);
 
@@ -30,6 +35,31 @@ const AHEAD_MAX: Duration = Duration::from_millis(250);
 pub(super) struct Lanes {
     waiting: RefCell<VecDeque<Waiting>>,
     busy: Cell<usize>,
+    /// Calls that are under way.
+    sent: Cell<usize>,
+    /// Somebody waits, or a transaction has ended.
+    changed: Notify,
+}
+
+/// Calls under way, until this is dropped.
+struct Sent<'a>(&'a Lanes, usize);
+
+impl Drop for Sent<'_> {
+    fn drop(&mut self) {
+        self.0.sent.set(self.0.sent.get() - self.1);
+        self.0.changed.notify_one();
+    }
+}
+
+impl Lanes {
+    fn send(&self, calls: usize) -> Sent<'_> {
+        self.sent.set(self.sent.get() + calls);
+        Sent(self, calls)
+    }
+
+    fn are_few(&self) -> bool {
+        (1..self.sent.get()).contains(&self.waiting.borrow().len())
+    }
 }
 
 struct Waiting {
@@ -63,6 +93,8 @@ impl Pool {
         if self.lanes().busy.get() < LANES {
             self.lanes().busy.set(self.lanes().busy.get() + 1);
             drop(tokio::task::spawn_local(Rc::clone(self).serve_lane()));
+        } else {
+            self.lanes().changed.notify_one();
         }
         let went = match outcome.await {
             Ok(Outcome::Done(row)) => return Ok(Answer::read(&row)),
@@ -91,7 +123,9 @@ impl Pool {
     /// Serves those who wait until nobody does.
     async fn serve_lane(self: Rc<Self>) {
         loop {
+            self.gather().await;
             let mut batch = self.take();
+            let _sent = self.lanes().send(batch.len());
             if batch.len() > 1 {
                 self.together(batch).await;
             } else if let Some(only) = batch.pop() {
@@ -105,6 +139,16 @@ impl Pool {
             }
         }
         self.lanes().busy.set(self.lanes().busy.get() - 1);
+    }
+
+    /// Waits while too few wait beside the transactions under way.
+    async fn gather(&self) {
+        let until = self.clock().now() + FEW_MAX;
+        while self.lanes().are_few() {
+            if self.before(until, self.lanes().changed.notified()).await.is_none() {
+                break;
+            }
+        }
     }
 
     /// Those who go next; who does not want to any more is left out.
