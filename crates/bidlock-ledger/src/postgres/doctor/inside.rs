@@ -30,9 +30,9 @@ struct Whereabouts {
     knows_cluster: bool,
 }
 
-/// The rights that are missing, each as PostgreSQL names it, and whether bids need it. Functions run
-/// with the rights of their caller, so that both are asked for. A new one is needed by bids until it
-/// is named here as one that only operators call; of triggers' own nobody is asked.
+/// The rights that are missing, each as PostgreSQL names it, and whether bids need it. Functions
+/// run with the rights of their caller, so that both are asked for. A new one is needed by bids
+/// until it is named here as one that only operators call; of triggers' own nobody is asked.
 const LACKS: &str = "SELECT r.what, r.for_bids FROM (VALUES
          ('SELECT on attempts', true, has_table_privilege($1 || '.attempts', 'SELECT')),
          ('INSERT on attempts', true, has_table_privilege($1 || '.attempts', 'INSERT')),
@@ -50,9 +50,10 @@ const LACKS: &str = "SELECT r.what, r.for_bids FROM (VALUES
          ('INSERT on audit', false, has_table_privilege($1 || '.audit', 'INSERT')),
          ('USAGE on audit_seq', false,
              has_sequence_privilege($1 || '.audit_seq', 'USAGE, UPDATE')),
-         ('UPDATE on meta', false, (SELECT bool_and(has_column_privilege($1 || '.meta', c, 'UPDATE'))
-             FROM unnest(ARRAY['pruned_before_us', 'accepted_at_us', 'system_id', 'database_oid',
-                 'timeline']) c))
+         ('UPDATE on meta', false, (SELECT
+             bool_and(has_column_privilege($1 || '.meta', c, 'UPDATE'))
+             FROM unnest(ARRAY['pruned_before_us', 'accepted_at_us', 'system_id',
+                 'database_oid', 'timeline']) c))
      ) AS r (what, for_bids, given) WHERE NOT r.given
      UNION ALL SELECT 'EXECUTE on ' || string_agg(DISTINCT p.proname::text, ' and '), n.for_bids
          FROM pg_proc p, LATERAL (SELECT p.proname NOT IN ('lock_audit', 'is_over')) n (for_bids)
