@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -167,13 +168,18 @@ impl Context {
 /// Refuses a file that was named and is not there, with what makes it.
 fn check_file(store: &Setting<StoreUrl>, made: &str) -> Result<(), Failure> {
     match &store.value {
-        StoreUrl::Sqlite(path) if store.origin != Origin::Default && !path.exists() => {
+        StoreUrl::Sqlite(path) if store.origin != Origin::Default && is_missing(path) => {
             let message = format!("{store}: there is no such file");
             Err(Failure::new(code::CONFIG, "no_file", message)
                 .hint(format!("correct the name; {made}")))
         }
         _ => Ok(()),
     }
+}
+
+/// Whether there is no such file; of one that may not be looked at, opening it tells.
+pub(crate) fn is_missing(file: &Path) -> bool {
+    matches!(file.try_exists(), Ok(false))
 }
 
 /// What people see of a mark that cannot be read (L12).

@@ -1,7 +1,7 @@
 use bidlock::{Diagnose, Finding, Severity, StoreUrl, Ttl};
 use serde_json::json;
 
-use super::context::Context;
+use super::context::{Context, is_missing};
 use crate::args::DoctorArgs;
 use crate::config::Origin;
 use crate::exit::{Failure, code};
@@ -65,7 +65,7 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<u8, Failu
 fn not_there(context: &Context) -> Option<Finding> {
     let lock = &context.config.lock;
     let StoreUrl::Sqlite(path) = &lock.value else { return None };
-    let missing = lock.origin != Origin::Default && !path.exists();
+    let missing = lock.origin != Origin::Default && is_missing(path);
     missing.then(|| {
         let found = format!("{} is not there", path.display());
         let why = "with another name than the other bidders', locks keep nobody out";
