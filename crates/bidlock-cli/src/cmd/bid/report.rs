@@ -95,9 +95,8 @@ impl Report {
             Verdict::InDoubt(info) => lines.extend(Doubt::met(info, context).hint(context)),
             Verdict::InProgress(info) => lines.push(wait_hint(info)),
             Verdict::Stale { .. } if horizon.is_some() => lines.push(format!(
-                "hint: look at the marketplace whether it was bid on; once the posting is seen \
-                 there again, the same call with that time (--seen-at) is taken, also if `bidlock \
-                 bids {} {}` shows nothing",
+                "hint: see whether the marketplace, or `bidlock bids {} {}`, knows a bid on it; \
+                 once it is seen there again, it is taken with that --seen-at",
                 key.marketplace(),
                 quoted(&key.posting())
             )),
@@ -279,8 +278,7 @@ fn stale(age: Duration, horizon: Option<WallTime>) -> String {
     match horizon {
         None => seen,
         Some(horizon) => format!(
-            "{seen}, before the horizon of the last prune ({}): what was known of it may be \
-             forgotten",
+            "{seen}, before the horizon of the last prune ({}), so that bids on it may be forgotten",
             time::rfc3339(horizon)
         ),
     }
