@@ -278,7 +278,7 @@ fn stale(age: Duration, horizon: Option<WallTime>) -> String {
     match horizon {
         None => seen,
         Some(horizon) => format!(
-            "{seen}, before the horizon of the last prune ({}), so that bids on it may be forgotten",
+            "{seen}, before the horizon of the last prune ({}): bids on it may be forgotten",
             time::rfc3339(horizon)
         ),
     }
