@@ -36,7 +36,8 @@ Exit codes:
        or let `bidlock reconcile` ask the marketplace
    12  the command says that the marketplace refused
    13  the command says that nothing was sent; a later call may try again
-   14  stale: the posting was seen longer ago than --max-age; nothing was done
+   14  stale: the posting was seen longer ago than --max-age, or before the horizon of the last
+       `bidlock ledger prune`; nothing was done
    69  a store cannot be reached, or the ledger was restored from an older copy and gives nothing
        out: see `bidlock ledger status`
    75  busy: somebody else held the key for the whole wait

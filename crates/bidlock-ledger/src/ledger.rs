@@ -1,21 +1,19 @@
 mod archive;
 mod known;
+mod open;
 mod operate;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
 
 use bidlock_core::{
     Endpoint, Health, InvalidValue, Key, Liveness, Platform, WallTime, limits as core_limits,
 };
-use tokio::sync::oneshot;
 
 use crate::Result;
 use crate::error::{LedgerError, Op, Subject};
 use crate::mark::{Mark, Marks};
 use crate::requests::{BidQuery, Freshness, Outcome, ResendRequest, ReserveRequest, StartRequest};
-use crate::sqlite::{SqliteStore, endpoint_of};
 use crate::state::State;
 use crate::store::Store;
 use crate::types::{AttemptInfo, HistoryEntry, Recorded, Reservation, Start, Verdict};
@@ -45,43 +43,6 @@ impl Ledger {
     pub fn remembering(self, folder: impl Into<PathBuf>) -> Self {
         let marks = Marks::kept_in(folder.into(), self.endpoint());
         Self { marks: Arc::new(marks), ..self }
-    }
-
-    /// Opens a ledger in an SQLite file, made with access for its owner only where it is missing.
-    ///
-    /// Blocks for as long as another process changes the file's schema, up to 10 s; from async
-    /// code use [`Ledger::connect_sqlite`].
-    ///
-    /// # Errors
-    /// [`LedgerError::Refused`] when the file may not be read and written, is not a database, is
-    /// damaged, or was written by a newer version; [`LedgerError::Unreachable`] for what else the
-    /// operating system says.
-    pub fn open_sqlite(path: &Path, platform: &Platform) -> Result<Self> {
-        Ok(Self::new(Arc::new(SqliteStore::open(path, platform)?), platform))
-    }
-
-    /// Opens a ledger in an SQLite file without blocking the caller's runtime.
-    ///
-    /// # Errors
-    /// As [`Ledger::open_sqlite`].
-    ///
-    /// # Cancel safety
-    /// The file may be made after the future was dropped, which harms nobody.
-    pub async fn connect_sqlite(path: &Path, platform: &Platform) -> Result<Self> {
-        let failed = |source: std::io::Error| LedgerError::Unreachable {
-            op: Op::Open,
-            subject: Subject::Ledger,
-            endpoint: endpoint_of(path),
-            source: source.into(),
-        };
-        let (answer, opened) = oneshot::channel();
-        let (owned, shared) = (path.to_owned(), platform.clone());
-        thread::Builder::new()
-            .name("bidlock-open".to_owned())
-            // A caller that has gone wants no answer.
-            .spawn(move || drop(answer.send(Self::open_sqlite(&owned, &shared))))
-            .map_err(failed)?;
-        opened.await.unwrap_or_else(|gone| Err(failed(std::io::Error::other(gone))))
     }
 
     /// Tells whether a posting should be bid on. Decided, open and doubtful attempts come before

@@ -68,6 +68,8 @@ pub(crate) struct Marks {
     kept: Option<Kept>,
     ledger: Mutex<Option<LedgerId>>,
     last: Mutex<Option<Mark>>,
+    /// Why a mark could not be read, when the ledger was to be held against it.
+    unread: Mutex<Option<String>>,
     /// How often the store has failed.
     faults: AtomicU64,
     /// How many of those had happened, and one more, when the ledger was last found sound.
@@ -104,10 +106,19 @@ impl Marks {
         for kept in self.kept.iter().flat_map(|kept| kept.marks(ledger)) {
             match kept {
                 Ok(mark) => marks.extend(mark.filter(|mark| !marks.contains(mark))),
-                Err(why) => tracing::warn!("{why}: a restored ledger may go unnoticed"),
+                Err(why) => {
+                    tracing::warn!("{why}: a restored ledger may go unnoticed");
+                    let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+                    unread.get_or_insert(why);
+                }
             }
         }
         marks
+    }
+
+    /// Why a mark could not be read so far; `None` when none was in the way.
+    pub(crate) fn unread(&self) -> Option<String> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Why what earlier processes left for this ledger cannot be read; `None` when it can.

@@ -25,10 +25,11 @@ mod statements;
 mod tls;
 mod whole;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use bidlock_core::{Clock, Endpoint, Health, Key, Platform, WallTime};
+use bidlock_core::{Clock, Endpoint, Health, Key, Platform, Refusal, WallTime};
 
 use crate::error::{Op, Subject};
 use crate::requests::{
@@ -45,6 +46,7 @@ use fault::{Done, Fault};
 use hot::Expected;
 use pool::{Manner, Session};
 pub use rights::LedgerRole;
+use schema::Opened;
 use statements::Statements;
 
 /// The ledger in a PostgreSQL database.
@@ -56,7 +58,19 @@ pub struct PostgresStore {
     trusts_failover: bool,
     /// Known once it is open.
     ledger: OnceLock<LedgerId>,
+    /// Whether this role may keep how a bid went, as far as was asked.
+    records: AtomicBool,
     clock: Arc<dyn Clock>,
+}
+
+/// What is done about a ledger that is missing or older.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lack {
+    /// Nothing: it is not opened.
+    Told,
+    Made,
+    /// The same, also where it seems that nothing is to be done.
+    LookedInto,
 }
 
 impl PostgresStore {
@@ -70,19 +84,33 @@ impl PostgresStore {
     /// The schema may be made after the future was dropped, which harms nobody.
     pub async fn connect(config: &PostgresConfig, platform: &Platform) -> Result<Self> {
         let store = Self::start(config, platform)?;
-        store.open(platform, false).await?;
+        store.open(platform, Lack::Made).await?;
         Ok(store)
     }
 
-    /// Makes the schema, or brings it up to date, as a role that may.
+    /// Opens the ledger where there is one of this version; makes and changes nothing.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::connect`].
+    ///
+    /// # Cancel safety
+    /// Nothing is changed by it.
+    pub async fn find(config: &PostgresConfig, platform: &Platform) -> Result<Option<Self>> {
+        let store = Self::start(config, platform)?;
+        Ok(store.open(platform, Lack::Told).await?.map(|_| store))
+    }
+
+    /// Makes the schema, or brings it up to date, as a role that may. Tells the version that was
+    /// there; none to the one caller that has made it.
     ///
     /// # Errors
     /// As [`PostgresStore::connect`].
     ///
     /// # Cancel safety
     /// The schema may be made after the future was dropped, which harms nobody.
-    pub async fn migrate(config: &PostgresConfig, platform: &Platform) -> Result<()> {
-        Self::start(config, platform)?.open(platform, true).await
+    pub async fn migrate(config: &PostgresConfig, platform: &Platform) -> Result<Option<u32>> {
+        let opened = Self::start(config, platform)?.open(platform, Lack::LookedInto).await?;
+        Ok(opened.and_then(|opened| opened.from))
     }
 
     /// Starts the thread; contacts nothing.
@@ -96,28 +124,51 @@ impl PostgresStore {
         let desk = Desk::start(config.clone(), Arc::clone(&sqls), Arc::clone(&clock));
         let desk = desk.map_err(failed)?;
         let trusts_failover = config.trusts_failover;
-        Ok(Self { endpoint, desk, sqls, trusts_failover, ledger: OnceLock::new(), clock })
+        let (ledger, records) = (OnceLock::new(), AtomicBool::default());
+        Ok(Self { endpoint, desk, sqls, trusts_failover, ledger, records, clock })
     }
 
-    async fn open(&self, platform: &Platform, always: bool) -> Result<()> {
+    async fn open(&self, platform: &Platform, lack: Lack) -> Result<Option<Opened>> {
         let (sqls, rng) = (Arc::clone(&self.sqls), Arc::clone(&platform.rng));
         let now = platform.clock.wall();
         let work = async move |session: &mut Session| {
             if let Some(found) = schema::find(session, &sqls.schema).await?
                 && schema::usable(found)?
-                && !always
+                && lack != Lack::LookedInto
             {
-                return Ok(found.id);
+                return Ok(Some(Opened::as_found(found)));
+            }
+            if lack == Lack::Told {
+                return Ok(None);
             }
             let made = schema::migrate(session, &sqls.schema, &*rng, now).await;
-            made.map_err(schema::needs_an_owner)
+            made.map(Some).map_err(schema::needs_an_owner)
         };
         let manner = Manner { writes: false, within: schema::MIGRATION_MAX };
         let opened = self.desk.call(Wanted::Always, manner, work).await;
-        let id = opened.map_err(self.explain(Op::Open, Subject::Ledger))?;
+        let opened = opened.map_err(self.explain(Op::Open, Subject::Ledger))?;
+        let Some(Opened { id, records, .. }) = opened else { return Ok(None) };
         self.desk.keep_to(&self.sqls.schema, id).await;
         self.ledger.get_or_init(|| id);
-        Ok(())
+        self.records.store(records, Ordering::Relaxed);
+        Ok(opened)
+    }
+
+    /// Refuses to let anything be sent that could not be recorded. Whoever was opened as a role
+    /// that may record pays nothing for it; any other asks again, since rights are granted.
+    async fn may_record(&self) -> std::result::Result<(), Fault> {
+        if self.records.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let sqls = Arc::clone(&self.sqls);
+        let work = async move |session: &mut Session| schema::find(session, &sqls.schema).await;
+        if self.read(work).await?.is_none_or(|found| found.records) {
+            self.records.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        let why = "this role may not record how a bid went, so that none is begun: see `bidlock \
+                   doctor --acl`";
+        Err(Fault::Refused(Refusal::Permission(why.to_owned())))
     }
 
     fn expected(&self) -> Expected {
@@ -165,6 +216,7 @@ impl Store for PostgresStore {
         request: &ReserveRequest,
         now: WallTime,
     ) -> Result<Reservation> {
+        self.may_record().await.map_err(self.explain(Op::Reserve, about(key)))?;
         let ask = hot::reserve(&self.sqls, key, request, now, self.expected());
         let request = request.clone();
         let read = move |answer: Done<_>| hot::reserved(answer, &request, now);
@@ -185,6 +237,7 @@ impl Store for PostgresStore {
         request: &ResendRequest,
         now: WallTime,
     ) -> Result<Start> {
+        self.may_record().await.map_err(self.explain(Op::Resend, Subject::Attempt(*id)))?;
         let ask = hot::resend(&self.sqls, id, request, now, self.expected());
         let read = move |answer: Done<_>| hot::started(answer, now);
         let done = self.desk.ask(Wanted::WhileAwaited, ask, read).await;

@@ -53,6 +53,8 @@ pub struct SqliteStore {
     writer: Worker,
     reader: Worker,
     clock: Arc<dyn Clock>,
+    /// The version of the schema that was there; 0 where it was made.
+    from: u32,
 }
 
 /// Where a file is, for people.
@@ -73,6 +75,23 @@ impl SqliteStore {
         let endpoint = endpoint_of(path);
         Self::start(path, platform, endpoint.clone(), None)
             .map_err(|fault| fault.about(Op::Open, Subject::Ledger, &endpoint))
+    }
+
+    /// Opens a file as [`SqliteStore::open`] does, where a ledger of this version is in it; makes
+    /// and changes nothing.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`].
+    pub fn find(path: &Path, platform: &Platform) -> Result<Option<Self>> {
+        let endpoint = endpoint_of(path);
+        let is_there = file::is_there(path, &Patience::new(platform))
+            .map_err(|fault| fault.about(Op::Open, Subject::Ledger, &endpoint))?;
+        is_there.then(|| Self::open(path, platform)).transpose()
+    }
+
+    /// The version of the schema that was there when it was opened; none where this has made it.
+    pub(crate) fn found(&self) -> Option<u32> {
+        Some(self.from).filter(|from| *from > 0)
     }
 
     /// Opens a file as [`SqliteStore::open`] does, and calls `told` within each transaction, after
@@ -97,7 +116,7 @@ impl SqliteStore {
     ) -> std::result::Result<Self, Fault> {
         let path = std::path::absolute(path).map_err(Fault::io)?;
         let patience = Patience::new(platform);
-        let (mut connection, identity) = file::open_for_writing(&path, &patience)?;
+        let (mut connection, identity, from) = file::open_for_writing(&path, &patience)?;
         if let Some(watcher) = watcher {
             watcher.watch(&mut connection).map_err(Fault::before_commit)?;
         }
@@ -110,7 +129,7 @@ impl SqliteStore {
             move |jobs: &_| serve_reads(jobs, &path, &patience)
         };
         let reader = Worker::start("bidlock-reader", patience, serve)?;
-        Ok(Self { endpoint, writer, reader, clock: Arc::clone(&platform.clock) })
+        Ok(Self { endpoint, writer, reader, clock: Arc::clone(&platform.clock), from })
     }
 
     fn explain(&self, op: Op, subject: Subject) -> impl FnOnce(Fail) -> LedgerError + '_ {

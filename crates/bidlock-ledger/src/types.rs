@@ -59,7 +59,9 @@ pub enum Verdict {
     InProgress(AttemptInfo),
     /// Nobody can tell how an attempt went: it has to be resolved first.
     InDoubt(AttemptInfo),
-    /// The posting was seen longer ago than the caller allows.
+    /// The posting was seen longer ago than the caller allows, or before the horizon of the last
+    /// prune, of which [`Ledger::standing`](crate::Ledger::standing) tells: what was known of it
+    /// may be forgotten, and no longer allowance helps (L10). One that is seen again later is not.
     Stale {
         /// How long ago.
         age: Duration,

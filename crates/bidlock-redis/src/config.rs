@@ -271,16 +271,27 @@ fn unix(rest: &str) -> Result<Config, BadUrl> {
 }
 
 fn options(query: &str) -> Result<Vec<(&str, String)>, BadUrl> {
-    let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    pairs
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if value.is_empty() {
-                return Err(bad("an option has no value", OPTIONS));
-            }
-            Ok((name, decoded(value, "option")?))
-        })
-        .collect()
+    let mut found: Vec<(&str, String)> = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if value.is_empty() {
+            return Err(bad("an option has no value", OPTIONS));
+        }
+        if found.iter().any(|(known, _)| *known == name) {
+            return Err(twice(name, query));
+        }
+        found.push((name, decoded(value, "option")?));
+    }
+    Ok(found)
+}
+
+/// Says that an option is given twice; one that is none is said to be that.
+fn twice(name: &str, query: &str) -> BadUrl {
+    let known = matches!(name, "ca" | "cert" | "key" | "db" | "user" | "password");
+    if !known || query.contains('@') {
+        return unknown(name, query);
+    }
+    bad(&format!("the option {name} is given twice"), OPTIONS)
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub use error::Error;
 pub use lease::{Lease, LeaseView};
 pub use locker::Locker;
 pub use observe::{AcquireOutcome, BidOutcome, Event, Observer, ReleaseOutcome, WakeSource};
-pub use open::{ConfigError, doctor, ledger_doctor, migrate_ledger, open_ledger};
+pub use open::{ConfigError, doctor, find_ledger, ledger_doctor, migrate_ledger, open_ledger};
 pub use reconcile::{
     Answer, Asked, Question, Reconcile, ReconcileOptions, ReconcileOutcome, Reconciler, Report,
 };

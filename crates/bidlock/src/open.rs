@@ -114,18 +114,36 @@ pub async fn open_ledger(url: &StoreUrl, platform: &Platform) -> Result<Ledger, 
     }
 }
 
+/// Opens the ledger that a URL names where there is one of this version: none where it is missing,
+/// or older. Nothing is made or changed by it, as [`open_ledger`] would.
+///
+/// # Errors
+/// As [`open_ledger`].
+///
+/// # Cancel safety
+/// Nothing is changed by it.
+pub async fn find_ledger(url: &StoreUrl, platform: &Platform) -> Result<Option<Ledger>, Error> {
+    match url {
+        StoreUrl::Sqlite(path) => Ok(Ledger::find_sqlite(path, platform).await?),
+        StoreUrl::Postgres(config) => find(config, platform).await,
+        StoreUrl::Memory | StoreUrl::Redis(_) => open_ledger(url, platform).await.map(Some),
+    }
+}
+
 /// Makes the schema of the ledger that a URL names, or brings it up to date, where that is not
-/// done by whoever opens it: as the role that owns it.
+/// done by whoever opens it: as the role that owns it. Tells the version that was there; none to
+/// the one caller that has made it, whoever else is at it.
 ///
 /// # Errors
 /// As [`open_ledger`].
 ///
 /// # Cancel safety
 /// A file, or a schema, may be left created or changed.
-pub async fn migrate_ledger(url: &StoreUrl, platform: &Platform) -> Result<(), Error> {
+pub async fn migrate_ledger(url: &StoreUrl, platform: &Platform) -> Result<Option<u32>, Error> {
     match url {
+        StoreUrl::Sqlite(path) => Ok(Ledger::migrate_sqlite(path, platform).await?),
         StoreUrl::Postgres(config) => migrate(config, platform).await,
-        _ => open_ledger(url, platform).await.map(drop),
+        StoreUrl::Memory | StoreUrl::Redis(_) => open_ledger(url, platform).await.map(|_| None),
     }
 }
 
@@ -136,7 +154,13 @@ async fn postgres(config: &PostgresConfig, platform: &Platform) -> Result<Ledger
 }
 
 #[cfg(feature = "postgres")]
-async fn migrate(config: &PostgresConfig, platform: &Platform) -> Result<(), Error> {
+async fn find(config: &PostgresConfig, platform: &Platform) -> Result<Option<Ledger>, Error> {
+    let store = bidlock_ledger::PostgresStore::find(config, platform).await?;
+    Ok(store.map(|store| Ledger::new(Arc::new(store), platform)))
+}
+
+#[cfg(feature = "postgres")]
+async fn migrate(config: &PostgresConfig, platform: &Platform) -> Result<Option<u32>, Error> {
     Ok(bidlock_ledger::PostgresStore::migrate(config, platform).await?)
 }
 
@@ -147,8 +171,13 @@ async fn postgres(config: &PostgresConfig, _platform: &Platform) -> Result<Ledge
 }
 
 #[cfg(not(feature = "postgres"))]
-async fn migrate(config: &PostgresConfig, platform: &Platform) -> Result<(), Error> {
-    postgres(config, platform).await.map(drop)
+async fn find(config: &PostgresConfig, platform: &Platform) -> Result<Option<Ledger>, Error> {
+    postgres(config, platform).await.map(Some)
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn migrate(config: &PostgresConfig, platform: &Platform) -> Result<Option<u32>, Error> {
+    postgres(config, platform).await.map(|_| None)
 }
 
 #[cfg(feature = "sqlite")]

@@ -3,7 +3,7 @@ use std::time::Duration;
 /// The forms that every duration flag accepts, as error texts and help say them.
 pub(crate) const FORMS: &str = "write 250ms, 30s, 5m, 1h30m, 2d or a bare 0";
 
-/// The longest duration that any flag takes: what is longer is a typing error.
+/// The longest duration that flags take which name no other: what is longer is a typing error.
 pub(crate) const LONGEST: Duration = Duration::from_hours(24 * 366);
 
 /// The units that a duration may have, longest name first so that `ms` is not read as `m`.
@@ -12,6 +12,12 @@ const UNITS: &[(&str, u64)] =
 
 /// Reads `250ms`, `30s`, `5m`, `1h30m` or a bare `0`.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+    let length = read(text, LONGEST)?;
+    if length > LONGEST { Err(too_long(LONGEST)) } else { Ok(length) }
+}
+
+/// Reads any duration; the longest that is meant is for the message.
+fn read(text: &str, longest: Duration) -> Result<Duration, String> {
     if text.is_empty() {
         return Err(format!("empty; {FORMS}"));
     }
@@ -27,12 +33,11 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let mut rest = text;
     let mut millis: u64 = 0;
     while !rest.is_empty() {
-        let (part, after) = read_part(rest)?;
-        millis = millis.checked_add(part).ok_or_else(too_long)?;
+        let (part, after) = read_part(rest, longest)?;
+        millis = millis.checked_add(part).ok_or_else(|| too_long(longest))?;
         rest = after;
     }
-    let length = Duration::from_millis(millis);
-    if length > LONGEST { Err(too_long()) } else { Ok(length) }
+    Ok(Duration::from_millis(millis))
 }
 
 /// Reads a duration that must lie between two bounds, both included.
@@ -41,7 +46,7 @@ pub(crate) fn parse_between(
     shortest: Duration,
     longest: Duration,
 ) -> Result<Duration, String> {
-    let length = parse(text)?;
+    let length = read(text, longest)?;
     if length < shortest || length > longest {
         let (low, high) = (show(shortest), show(longest));
         return Err(format!("it lies between {low} and {high}; {FORMS}"));
@@ -49,12 +54,12 @@ pub(crate) fn parse_between(
     Ok(length)
 }
 
-fn too_long() -> String {
-    format!("longer than {}; {FORMS}", show(LONGEST))
+fn too_long(longest: Duration) -> String {
+    format!("longer than {}; {FORMS}", show(longest))
 }
 
 /// Reads one number with its unit, and returns what follows.
-fn read_part(text: &str) -> Result<(u64, &str), String> {
+fn read_part(text: &str, longest: Duration) -> Result<(u64, &str), String> {
     let odd = || format!("not a duration; {FORMS}");
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, rest) = text.split_at(digits);
@@ -65,8 +70,8 @@ fn read_part(text: &str) -> Result<(u64, &str), String> {
     let (unit, after) = rest.split_at(letters);
     let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(odd)?;
     // Only digits are left, so a failure means that there are too many.
-    let number: u64 = number.parse().map_err(|_| too_long())?;
-    Ok((number.checked_mul(*factor).ok_or_else(too_long)?, after))
+    let number: u64 = number.parse().map_err(|_| too_long(longest))?;
+    Ok((number.checked_mul(*factor).ok_or_else(|| too_long(longest))?, after))
 }
 
 /// Writes a duration as people would: `250ms`, `4m 10s`, `2d 3h`; at most two units.
@@ -146,6 +151,12 @@ mod tests {
             let why = parse_between(bad, low, high).unwrap_err();
             assert!(why.contains("between 100ms and 1d"), "{why}");
         }
+        // One flag takes more than all others.
+        let years = Duration::from_hours(24 * 3_653);
+        assert_eq!(parse_between("3653d", low, years), Ok(years));
+        assert!(parse_between("3654d", low, years).unwrap_err().contains("and 3653d"));
+        let much = parse_between("99999999999999999999d", low, years).unwrap_err();
+        assert!(much.contains("longer than 3653d"), "{much}");
     }
 
     #[test]

@@ -47,6 +47,9 @@ Examples:
   bidlock ledger prune
   bidlock ledger prune --older-than 180d --yes";
 
+/// Ten years: a ledger may be kept for longer than any lock or sighting matters.
+const OLDEST: Duration = Duration::from_hours(24 * 3_653);
+
 const ACCEPT_HELP: &str = "\
 A ledger that was restored from an older copy has forgotten bids, and gives nothing out. Bring them
 back first: import the newest export, ask the marketplaces, or make bids known by
@@ -101,7 +104,7 @@ pub(crate) struct ImportArgs {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PruneArgs {
-    /// How long ago a posting's last step was made, at least
+    /// How long ago a posting's last step was made, at least: 1s to 3653d
     #[arg(
         long,
         value_name = "DURATION",
@@ -129,5 +132,5 @@ pub(crate) struct AcceptArgs {
 }
 
 fn parse_older_than(text: &str) -> Result<Duration, String> {
-    duration::parse_between(text, Duration::from_secs(1), duration::LONGEST)
+    duration::parse_between(text, Duration::from_secs(1), OLDEST)
 }

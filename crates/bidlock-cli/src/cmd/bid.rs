@@ -8,11 +8,11 @@ use std::path::Path;
 use std::task::Poll;
 use std::time::Duration;
 
-use bidlock::ledger::{Fingerprint, Outcome, Verdict, limits};
+use bidlock::ledger::{Fingerprint, Ledger, Outcome, Verdict, limits};
 use bidlock::{Begin, BidGuard, BidOptions, Clock, Label, Moment, OpenBid, Ttl, WallTime};
 use nix::fcntl::OFlag;
 
-use super::context::{Context, interrupted, wait_of};
+use super::context::{Context, interrupted, unread_mark, wait_of};
 use crate::args::BidArgs;
 use crate::child::{Child, Ended, Exit, GRACE, Signals, Spec, Talk, Why, find_command};
 use crate::exit::{Failure, code};
@@ -48,11 +48,16 @@ pub(crate) async fn run(args: BidArgs, context: &Context) -> Result<u8, Failure>
         begun = guard.begin(&key, &options) => Ok(begun),
         signal = signals.stop_asked() => Err(signal),
     };
+    let unread = guard.ledger().mark_unread();
+    if let Some(why) = &unread {
+        context.output.say(&unread_mark(why));
+    }
     let done = match begun {
         Err(signal) => Err(interrupted(signal)),
         Ok(Err(error)) => Err(error.into()),
         Ok(Ok(Begin::Not(verdict))) => {
-            let report = Report::of_verdict(&key, &verdict, context);
+            let horizon = horizon(&verdict, &args, guard.ledger()).await;
+            let report = Report::of_verdict(&key, &verdict, horizon, context);
             Ok(report.with_note(why_not_again(&verdict, &args, payload, context)))
         }
         Ok(Ok(Begin::Started(bid))) => {
@@ -61,7 +66,7 @@ pub(crate) async fn run(args: BidArgs, context: &Context) -> Result<u8, Failure>
         }
     };
     context.close(guard.locker()).await;
-    let report = done?;
+    let report = done?.with_unread_mark(unread);
     report.show(context);
     Ok(report.code)
 }
@@ -118,6 +123,15 @@ fn why_not_again(
         return None;
     };
     Some(format!("it is not sent again: {why}"))
+}
+
+/// The horizon of the last prune, where a stale posting was seen before it: no `--max-age` helps
+/// against that (L10).
+async fn horizon(verdict: &Verdict, args: &BidArgs, ledger: &Ledger) -> Option<WallTime> {
+    let (Verdict::Stale { .. }, Some(seen_at)) = (verdict, args.seen_at) else { return None };
+    // It is stale in either case; a ledger that has gone since only cannot tell why.
+    let standing = ledger.standing().await.ok()?;
+    standing.pruned_before.filter(|horizon| seen_at < *horizon)
 }
 
 /// A posting that was seen in the future was seen by a clock that is wrong, here or there.

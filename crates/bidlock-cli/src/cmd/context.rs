@@ -1,12 +1,15 @@
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bidlock::ledger::{Ledger, OperatorNote};
-use bidlock::{Builder, Clock, Key, Locker, Platform, StoreUrl, WallTime, open_ledger};
+use bidlock::{
+    Builder, Clock, Key, Locker, Platform, StoreUrl, WallTime, find_ledger, open_ledger,
+};
 use nix::unistd::{User, getuid};
 
 use crate::args::{Global, Target, Wait};
-use crate::config::{Config, Environment, Origin};
+use crate::config::{Config, Environment, Origin, Setting};
 use crate::exit::{Failure, code};
 use crate::output::Output;
 
@@ -70,25 +73,40 @@ impl Context {
     /// Opens the ledger, and remembers what is started in it for the processes to come (L12).
     pub(crate) async fn ledger(&self) -> Result<Ledger, Failure> {
         let ledger = open_ledger(self.config.ledger.built()?, &self.platform).await?;
-        Ok(match &self.config.marks {
-            Some(folder) => ledger.remembering(folder),
-            None => ledger,
-        })
+        Ok(self.remembering(ledger))
     }
 
-    /// Opens a ledger that is there, to look at it: a file that was named and does not exist is a
-    /// slip of the name, and would only tell that nothing was ever bid.
+    fn remembering(&self, ledger: Ledger) -> Ledger {
+        match &self.config.marks {
+            Some(folder) => ledger.remembering(folder),
+            None => ledger,
+        }
+    }
+
+    /// Opens a ledger that is there, to look at it. One that was named and does not exist is a
+    /// slip of the name, and would only tell that nothing was ever bid: none is made for a look,
+    /// and an older one stays as it is. The file that nobody names is made all the same.
     pub(crate) async fn ledger_to_read(&self) -> Result<Ledger, Failure> {
         let ledger = &self.config.ledger;
-        if let StoreUrl::Sqlite(path) = &ledger.value
-            && ledger.origin != Origin::Default
-            && !path.exists()
-        {
-            let message = format!("{ledger}: there is no such file");
-            return Err(Failure::new(code::CONFIG, "no_file", message)
-                .hint("correct the name; the first bid, or an import, makes the file"));
+        if ledger.origin == Origin::Default {
+            return self.ledger().await;
         }
-        self.ledger().await
+        let made = "the first bid, an import, or `bidlock ledger migrate` makes it";
+        check_file(ledger, made)?;
+        let found = find_ledger(ledger.built()?, &self.platform).await?;
+        let Some(found) = found else {
+            let message = format!("{ledger}: there is no ledger there, or only an older one");
+            return Err(Failure::new(code::CONFIG, "no_ledger", message)
+                .hint(format!("correct the name; {made}, and brings an older one up to date")));
+        };
+        Ok(self.remembering(found))
+    }
+
+    /// Opens a lock store that is there, to look at it: as for a ledger, a file that was named is
+    /// not made.
+    pub(crate) async fn locker_to_read(&self) -> Result<Locker, Failure> {
+        check_file(&self.config.lock, "the first lock, or bid, makes it")?;
+        self.locker().await
     }
 
     /// The key that a posting or a name means.
@@ -145,6 +163,28 @@ impl Context {
         let actor = format!("{user}@{}", self.platform.processes.host());
         OperatorNote { actor, because }
     }
+}
+
+/// Refuses a file that was named and is not there, with what makes it.
+fn check_file(store: &Setting<StoreUrl>, made: &str) -> Result<(), Failure> {
+    match &store.value {
+        StoreUrl::Sqlite(path) if store.origin != Origin::Default && is_missing(path) => {
+            let message = format!("{store}: there is no such file");
+            Err(Failure::new(code::CONFIG, "no_file", message)
+                .hint(format!("correct the name; {made}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether there is no such file; of one that may not be looked at, opening it tells.
+pub(crate) fn is_missing(file: &Path) -> bool {
+    matches!(file.try_exists(), Ok(false))
+}
+
+/// What people see of a mark that cannot be read (L12).
+pub(crate) fn unread_mark(why: &str) -> String {
+    format!("warning: {why}; were the ledger an older copy, this machine might not notice")
 }
 
 /// The library's word for a wait.

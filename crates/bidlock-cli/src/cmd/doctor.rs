@@ -1,7 +1,7 @@
 use bidlock::{Diagnose, Finding, Severity, StoreUrl, Ttl};
 use serde_json::json;
 
-use super::context::Context;
+use super::context::{Context, is_missing};
 use crate::args::DoctorArgs;
 use crate::config::Origin;
 use crate::exit::{Failure, code};
@@ -32,7 +32,10 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<u8, Failu
     }
     let ttl = Ttl::new(args.ttl)?;
     context.say_default();
-    let mut findings = doctor.diagnose(ttl).await;
+    let mut findings = match not_there(context) {
+        Some(finding) => vec![finding],
+        None => doctor.diagnose(ttl).await,
+    };
     let old = config.also.as_ref().and_then(|old| old.value.doctor(&context.platform));
     if let Some(old) = old {
         findings.extend(old.diagnose(ttl).await);
@@ -56,6 +59,20 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<u8, Failu
     }
     summary(&sections, code, context);
     Ok(code)
+}
+
+/// A file for locks that was named, and is made by no look.
+fn not_there(context: &Context) -> Option<Finding> {
+    let lock = &context.config.lock;
+    let StoreUrl::Sqlite(path) = &lock.value else { return None };
+    let missing = lock.origin != Origin::Default && is_missing(path);
+    missing.then(|| {
+        let found = format!("{} is not there", path.display());
+        let why = "with another name than the other bidders', locks keep nobody out";
+        let mend = "nothing, where no lock was taken yet: the first one makes it; else correct \
+                    the name";
+        Finding::warning("reach", found, why, mend)
+    })
 }
 
 /// Whether there is a ledger to look at: a file that nobody has named, and that no bid has made
@@ -86,7 +103,7 @@ async fn ledger(doctor: &dyn Diagnose, ttl: Ttl, context: &Context) -> Vec<Findi
 
 /// Whether the ledger knows what this machine saw started in it (L12).
 async fn marks(context: &Context) -> Result<Finding, Failure> {
-    let ledger = context.ledger().await?;
+    let ledger = context.ledger_to_read().await?;
     if let Some(why) = ledger.forgotten().await? {
         let harm = "bids that it has forgotten would be made again: it gives nothing out";
         let mend = "bidlock ledger import FILE (the newest export), or ask the marketplaces, \
@@ -168,8 +185,8 @@ async fn code_of_failure(section: &Section, context: &Context) -> u8 {
     }
     let answer = async {
         match section.store {
-            "lock" => context.locker().await?.ping().await?,
-            _ => context.ledger().await?.ping().await?,
+            "lock" => context.locker_to_read().await?.ping().await?,
+            _ => context.ledger_to_read().await?.ping().await?,
         };
         Ok::<_, Failure>(())
     };

@@ -62,9 +62,9 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
 }
 
 async fn lock(context: &Context) -> Result<Health, Failure> {
-    Ok(context.locker().await?.ping().await?)
+    Ok(context.locker_to_read().await?.ping().await?)
 }
 
 async fn ledger(context: &Context) -> Result<Health, Failure> {
-    Ok(context.ledger().await?.ping().await?)
+    Ok(context.ledger_to_read().await?.ping().await?)
 }

@@ -8,8 +8,6 @@ mod prune;
 mod reader;
 mod status;
 
-use bidlock::{StoreUrl, Ttl};
-
 use super::context::Context;
 use crate::args::{AcceptArgs, LedgerArgs, LedgerCommand};
 use crate::exit::Failure;
@@ -31,8 +29,7 @@ pub(crate) async fn run(args: LedgerArgs, context: &Context) -> Result<u8, Failu
 async fn migrate(context: &Context) -> Result<u8, Failure> {
     context.say_default_ledger();
     let url = context.config.ledger.built()?;
-    let from = version(url, context).await;
-    bidlock::migrate_ledger(url, &context.platform).await?;
+    let from = bidlock::migrate_ledger(url, &context.platform).await?;
     let to = context.ledger().await?.standing().await?.schema;
     if context.output.json {
         context.output.object(&serde_json::json!({ "from": from, "to": to }))?;
@@ -43,15 +40,6 @@ async fn migrate(context: &Context) -> Result<u8, Failure> {
         None => format!("{url}: schema {to}, made new"),
     });
     Ok(0)
-}
-
-/// The version of a schema that is there, before anything is opened: opening may change it.
-async fn version(url: &StoreUrl, context: &Context) -> Option<u32> {
-    let doctor = bidlock::ledger_doctor(url, &context.platform)?;
-    let findings = doctor.diagnose(Ttl::default()).await;
-    let schema = findings.iter().find(|finding| finding.check == "schema")?;
-    let digits = schema.found.strip_prefix("version ")?;
-    digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// Accepts a ledger that was restored from an older copy (L12).

@@ -14,7 +14,7 @@ const CLEAR: &str = "\x1b[2J\x1b[H";
 /// Lists locks, once or again and again.
 pub(crate) async fn run(args: LocksArgs, context: &Context) -> Result<u8, Failure> {
     context.say_default();
-    let locker = context.locker().await?;
+    let locker = context.locker_to_read().await?;
     let Some(browse) = locker.browse() else {
         let message = format!("{} cannot list locks", locker.endpoint());
         return Err(Failure::new(code::CONFIG, "unsupported", message));

@@ -34,7 +34,8 @@ pub(crate) async fn run(args: ReconcileArgs, context: &Context) -> Result<u8, Fa
     let asker = Arc::new(Asker::new(&args, context.clock())?);
     let mut signals = Signals::listen()?;
     context.say_default();
-    let guard = BidGuard::new(context.locker().await?, context.ledger().await?);
+    let ledger = context.ledger_to_read().await?;
+    let guard = BidGuard::new(context.locker().await?, ledger);
     let locker = guard.locker().clone();
     let ask = {
         let asker = Arc::clone(&asker);
@@ -235,7 +236,8 @@ fn report_json(report: &Report) -> Value {
 /// Lists what would be asked about.
 async fn dry_run(options: ReconcileOptions, context: &Context) -> Result<u8, Failure> {
     context.say_default();
-    let guard = BidGuard::new(context.locker().await?, context.ledger().await?);
+    let ledger = context.ledger_to_read().await?;
+    let guard = BidGuard::new(context.locker_to_read().await?, ledger);
     let nobody = |_: Question| std::future::ready(Answer::NotFound);
     let reconciler = Reconciler::new(guard, nobody, options)?;
     let (due, report) = reconciler.due().await?;

@@ -10,7 +10,9 @@ fn user_of_two_files() -> User {
     let user = User::new();
     let settings = "BIDLOCK_URL=sqlite:lock.db\nBIDLOCK_LEDGER_URL=sqlite:ledger.db\n";
     std::fs::write(user.path(".env"), settings).unwrap();
-    assert_eq!(user.run(&["health"]).code, 0);
+    for words in [&["ledger", "migrate"][..], &["lock", "--key", "made", "true"], &["health"]] {
+        assert_eq!(user.run(words).code, 0, "{words:?}");
+    }
     user
 }
 

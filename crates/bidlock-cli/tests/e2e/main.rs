@@ -15,6 +15,7 @@ mod faults;
 mod hundred;
 mod init;
 mod ledger;
+mod looks;
 mod main_job;
 mod operator;
 mod postgres;

@@ -226,7 +226,7 @@ fn a_command_that_takes_too_long_is_stopped_and_in_doubt() {
 
 /// A moment so long ago, in seconds since 1970.
 #[expect(clippy::disallowed_methods, reason = "real processes run in real time")]
-fn ago(hours: u64) -> String {
+pub(crate) fn ago(hours: u64) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     (now.as_secs() - hours * 3_600).to_string()
 }

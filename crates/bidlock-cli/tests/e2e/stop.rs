@@ -24,7 +24,9 @@ fn is_locked(user: &User, key: &str) -> bool {
 /// Starts a bid and stops it when it has the lock and waits for the ledger: between lock and
 /// start. Returns it with what blocks the ledger.
 fn stopped_before_its_start(user: &User, log: &SubmissionLog) -> (Process, Connection) {
-    assert_eq!(user.run(&[&FILES[..], &["health"]].concat()).code, 0);
+    for words in [&["ledger", "migrate"][..], &["lock", "--key", "made", "true"]] {
+        assert_eq!(user.run(&[&FILES[..], words].concat()).code, 0, "{words:?}");
+    }
     let blocked = block_ledger(user);
     let script = log.shell_line();
     let words = ["bid", "upwork", "j", "--ttl", "300ms", "--", "sh", "-c", &script];

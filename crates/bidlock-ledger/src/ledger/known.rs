@@ -48,6 +48,14 @@ impl Ledger {
         Ok(self.marks.unreadable(self.standing().await?.id))
     }
 
+    /// Tells why a mark of earlier processes could not be read when the ledger was held against it,
+    /// before its first bid. Asks nothing of the store or the disk, unlike
+    /// [`Ledger::marks_unreadable`].
+    #[must_use]
+    pub fn mark_unread(&self) -> Option<String> {
+        self.marks.unread()
+    }
+
     async fn missed(&self, op: Op, standing: &Standing, now: WallTime) -> Result<Option<String>> {
         if let Some(why) = &standing.changed {
             return Ok(Some(why.clone()));

@@ -1,5 +1,6 @@
 //! Looks at a ledger's database for what could lose or repeat a bid.
 
+mod inside;
 mod looks;
 
 use std::sync::Arc;
@@ -8,10 +9,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bidlock_core::{Diagnose, Finding, Platform, Refusal, Ttl};
 
+use self::inside::Inside;
 use self::looks::Looks;
 use super::config::{PostgresConfig, TlsMode};
 use super::desk::Wanted;
-use super::pool::{Manner, Session};
+use super::pool::{Manner, Session, Way};
 use super::rights::LedgerRole;
 use super::schema::{self, VERSION};
 use super::{Op, PostgresStore, Subject};
@@ -47,7 +49,6 @@ impl PostgresDoctor {
             let mut findings = vec![looks.reach(&endpoint), looks.version()];
             findings.push(round_trip(latency));
             findings.push(looks.clock(clock.wall(), latency));
-            findings.push(secrecy(&looks, &config.tls));
             findings.extend(looks.durability());
             findings.extend(looks.sessions());
             match schema::find(session, &config.schema).await? {
@@ -55,27 +56,29 @@ impl PostgresDoctor {
                 Some(found) => {
                     findings.push(looks::judged(found));
                     if found.compatible_from <= VERSION && found.version >= VERSION {
-                        let inside = looks::Inside::take(session, &config).await?;
+                        let inside = Inside::take(session, &config).await?;
                         findings.extend(inside.findings(&config));
                     }
                 }
             }
-            Ok((findings, looks.pid))
+            let Way { host, tls } = session.way();
+            Ok((findings, looks.pid, Way { host: host.clone(), tls: tls.clone() }))
         };
         let looked = store.desk.call(Wanted::Always, Manner::READ, work).await;
-        let (mut findings, pid) = looked.map_err(store.explain(Op::Ping, Subject::Ledger))?;
-        findings.push(self.between(pid).await?);
+        let (mut findings, pid, way) = looked.map_err(store.explain(Op::Ping, Subject::Ledger))?;
+        let pooled = self.is_pooled(pid).await?;
+        let found = if pooled { "a pooler stands in between" } else { "none is seen" };
+        findings.push(Finding::good("pooler", found));
+        findings.push(secrecy(&way, &self.config.tls, pooled));
         Ok(findings)
     }
 
     /// Whether a pooler stands in between: two connections of ours share one of the server's.
-    async fn between(&self, pid: i32) -> Result<Finding, LedgerError> {
+    async fn is_pooled(&self, pid: i32) -> Result<bool, LedgerError> {
         let second = PostgresStore::start(&self.config, &self.platform)?;
         let work = async |session: &mut Session| Ok(Looks::take(session).await?.pid);
         let other = second.desk.call(Wanted::Always, Manner::READ, work).await;
-        let other = other.map_err(second.explain(Op::Ping, Subject::Ledger))?;
-        let found = if other == pid { "a pooler stands in between" } else { "none is seen" };
-        Ok(Finding::good("pooler", found))
+        Ok(other.map_err(second.explain(Op::Ping, Subject::Ledger))? == pid)
     }
 }
 
@@ -138,27 +141,35 @@ fn round_trip(latency: Duration) -> Finding {
     Finding::warning("latency", found, why, "put the bidders nearer to the database")
 }
 
-fn secrecy(looks: &Looks, mode: &TlsMode) -> Finding {
+/// Judges our own connection: what the server says of its own is that of the pooler, where one
+/// stands in between.
+fn secrecy(way: &Way, mode: &TlsMode, pooled: bool) -> Finding {
     let check = "tls";
-    match (looks.address.as_deref(), looks.tls.as_deref(), mode) {
-        (None, ..) => Finding::good(check, "the server is reached by a socket of this machine"),
-        (_, Some(version), TlsMode::VerifyFull(_)) => {
-            Finding::good(check, format!("{version}, with the server's certificate verified"))
+    let behind =
+        if pooled { "; the pooler's own way to the server is not seen from here" } else { "" };
+    let is_local = way.host == "localhost"
+        || way.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    match (&way.tls, mode) {
+        _ if way.host.starts_with('/') => {
+            Finding::good(check, format!("none, over a socket of this machine{behind}"))
         }
-        (_, Some(version), _) => Finding::warning(
+        (Some(version), TlsMode::VerifyFull(_)) => {
+            let found = format!("{version}, with the server's certificate verified{behind}");
+            Finding::good(check, found)
+        }
+        (Some(version), _) => Finding::warning(
             check,
-            format!("{version}, but the server's certificate is not verified"),
+            format!("{version}, but the server's certificate is not verified{behind}"),
             "whoever stands in between can read and change what is sent",
             "add sslmode=verify-full, and sslrootcert=FILE for a CA of your own, to the URL",
         ),
-        (Some(address), None, _) if looks::is_local(address) => {
-            Finding::good(check, "none, on this machine")
-        }
-        (Some(_), None, _) => Finding::warning(
+        (None, _) if is_local => Finding::good(check, format!("none, on this machine{behind}")),
+        (None, _) => Finding::warning(
             check,
-            "none: what is sent can be read and changed on its way",
+            format!("none: what is sent can be read and changed on its way{behind}"),
             "with the password, anybody can bid and record",
-            "switch TLS on in the server (ssl=on), and add sslmode=verify-full to the URL",
+            "switch TLS on in the server (ssl=on), or in the pooler, and add sslmode=verify-full \
+             to the URL",
         ),
     }
 }
@@ -167,4 +178,38 @@ fn no_schema(config: &PostgresConfig) -> Finding {
     let found = format!("there is no ledger in the schema {}", config.schema());
     let why = "the first bid makes it, if its role may";
     Finding::warning(SCHEMA, found, why, "bidlock ledger migrate, as a role that may create it")
+}
+
+#[cfg(test)]
+mod tests {
+    use bidlock_core::Severity;
+
+    use super::*;
+
+    #[test]
+    fn our_own_way_is_judged_and_nothing_is_said_of_what_lies_behind_a_pooler() {
+        let way = |host: &str, tls: Option<&str>| Way {
+            host: host.to_owned(),
+            tls: tls.map(str::to_owned),
+        };
+        let verified = TlsMode::VerifyFull(None);
+        for (host, tls, mode, expected) in [
+            ("/run/postgresql", None, &TlsMode::Prefer, Severity::Good),
+            ("127.0.0.1", None, &TlsMode::Prefer, Severity::Good),
+            ("::1", None, &TlsMode::Disable, Severity::Good),
+            ("localhost", None, &TlsMode::Prefer, Severity::Good),
+            ("10.0.0.7", None, &TlsMode::Prefer, Severity::Warning),
+            ("db.example", None, &TlsMode::Disable, Severity::Warning),
+            ("db.example", Some("TLSv1.3"), &TlsMode::Prefer, Severity::Warning),
+            ("127.0.0.1", Some("TLSv1.3"), &TlsMode::Require, Severity::Warning),
+            ("db.example", Some("TLSv1.3"), &verified, Severity::Good),
+        ] {
+            for pooled in [false, true] {
+                let finding = secrecy(&way(host, tls), mode, pooled);
+                assert_eq!(finding.severity, expected, "{finding:?}");
+                assert_eq!(finding.found.contains("not seen from here"), pooled, "{finding:?}");
+                assert_eq!(finding.found.contains("TLSv1.3"), tls.is_some(), "{finding:?}");
+            }
+        }
+    }
 }

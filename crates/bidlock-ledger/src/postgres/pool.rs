@@ -43,9 +43,24 @@ impl Manner {
     pub(super) const WHOLE: Self = Self { writes: false, within: Duration::from_mins(10) };
 }
 
+/// How a connection was made: of it and of nothing behind it, where a pooler stands in between.
+#[derive(Debug)]
+pub(super) struct Way {
+    /// As the settings name it.
+    pub(super) host: String,
+    /// The version of TLS that is spoken; none where none is.
+    pub(super) tls: Option<String>,
+}
+
+/// A connection that is kept.
+struct Line {
+    client: Client,
+    way: Way,
+}
+
 /// A connection while a call has it.
 pub(super) struct Session {
-    client: Client,
+    line: Line,
     /// Whether a transaction has to say its isolation.
     isolate: bool,
 }
@@ -53,18 +68,22 @@ pub(super) struct Session {
 impl Session {
     /// The connection, for statements that are a transaction each.
     pub(super) const fn client(&self) -> &Client {
-        &self.client
+        &self.line.client
+    }
+
+    pub(super) const fn way(&self) -> &Way {
+        &self.line.way
     }
 
     /// Begins a transaction of several statements, of which each sees what others have committed.
     pub(super) async fn begin(&mut self) -> Done<tokio_postgres::Transaction<'_>> {
-        let begin = self.client.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
-        Ok(begin.start().await?)
+        let begin = self.line.client.build_transaction();
+        Ok(begin.isolation_level(IsolationLevel::ReadCommitted).start().await?)
     }
 
     /// Begins a transaction that sees one instant, and changes nothing.
     pub(super) async fn begin_snapshot(&mut self) -> Done<tokio_postgres::Transaction<'_>> {
-        let begin = self.client.build_transaction().read_only(true);
+        let begin = self.line.client.build_transaction().read_only(true);
         Ok(begin.isolation_level(IsolationLevel::RepeatableRead).start().await?)
     }
 
@@ -78,7 +97,7 @@ pub(super) struct Pool {
     config: PostgresConfig,
     tls: Tls,
     clock: Arc<dyn Clock>,
-    idle: RefCell<Vec<Client>>,
+    idle: RefCell<Vec<Line>>,
     room: Semaphore,
     isolate: RefCell<bool>,
     /// What every new connection has to lead to, once that is known.
@@ -122,7 +141,7 @@ impl Pool {
             let isolated = session.isolate;
             let (fail, healthy) = match self.once(manner, work, &mut session).await {
                 Ok(Ok(done)) => {
-                    self.idle.borrow_mut().push(session.client);
+                    self.idle.borrow_mut().push(session.line);
                     break Ok(done);
                 }
                 Ok(Err(fail)) => {
@@ -132,8 +151,8 @@ impl Pool {
                 Err(late) => break Err(late),
             };
             let remedy = fail.remedy();
-            if healthy && !session.client.is_closed() {
-                self.idle.borrow_mut().push(session.client);
+            if healthy {
+                self.keep(session);
             }
             match remedy {
                 Remedy::Again if again < AGAIN_MAX => again += 1,
@@ -162,8 +181,8 @@ impl Pool {
 
     /// Keeps a connection that is well for the next call.
     pub(super) fn keep(&self, session: Session) {
-        if !session.client.is_closed() {
-            self.idle.borrow_mut().push(session.client);
+        if !session.line.client.is_closed() {
+            self.idle.borrow_mut().push(session.line);
         }
     }
 
@@ -186,7 +205,7 @@ impl Pool {
         work: &impl AsyncFn(&mut Session) -> Done<T>,
         session: &mut Session,
     ) -> Result<Done<T>, Fault> {
-        let cancel = session.client.cancel_token();
+        let cancel = session.client().cancel_token();
         let until = self.clock.now() + manner.within;
         if let Some(done) = self.before(until, work(session)).await {
             return Ok(done);
@@ -216,12 +235,12 @@ impl Pool {
     pub(super) async fn session(&self) -> Result<Session, Fault> {
         let isolate = *self.isolate.borrow();
         loop {
-            let Some(client) = self.idle.borrow_mut().pop() else { break };
-            if !client.is_closed() {
-                return Ok(Session { client, isolate });
+            let Some(line) = self.idle.borrow_mut().pop() else { break };
+            if !line.client.is_closed() {
+                return Ok(Session { line, isolate });
             }
         }
-        let session = Session { client: self.dial().await?, isolate };
+        let session = Session { line: self.dial().await?, isolate };
         let ledger = self.ledger.borrow().clone();
         if let Some(ledger) = ledger {
             let until = self.clock.now() + STATEMENT_MAX;
@@ -235,12 +254,12 @@ impl Pool {
     }
 
     /// Opens a connection to the first place that has what is needed.
-    async fn dial(&self) -> Result<Client, Fault> {
+    async fn dial(&self) -> Result<Line, Fault> {
         let several = self.config.places.len() > 1;
         let mut failed = None;
         for place in &self.config.places {
             match self.dial_one(place, several).await {
-                Ok(client) => return Ok(client),
+                Ok(line) => return Ok(line),
                 Err(fault) => {
                     // What is wrong with the account is wrong everywhere.
                     if matches!(&fault, Fault::Refused(Refusal::Permission(_))) {
@@ -253,13 +272,14 @@ impl Pool {
         Err(failed.unwrap_or_else(|| Fault::lost("no host is named", false)))
     }
 
-    async fn dial_one(&self, place: &Place, for_writing: bool) -> Result<Client, Fault> {
+    async fn dial_one(&self, place: &Place, for_writing: bool) -> Result<Line, Fault> {
         let mut driver = self.config.driver(place);
         if for_writing {
             driver.target_session_attrs(tokio_postgres::config::TargetSessionAttrs::ReadWrite);
         }
         let until = self.clock.now() + self.config.connect_timeout;
-        let dialled = self.before(until, driver.connect(self.tls.clone())).await;
+        let tls = self.tls.of_one();
+        let dialled = self.before(until, driver.connect(tls.clone())).await;
         let (client, connection) = match dialled {
             Some(Ok(connected)) => connected,
             Some(Err(error)) => return Err(Fault::dialling(&error)),
@@ -274,7 +294,7 @@ impl Pool {
                 tracing::debug!(%error, "a connection to PostgreSQL ended");
             }
         }));
-        Ok(client)
+        Ok(Line { client, way: Way { host: place.host.clone(), tls: tls.spoken() } })
     }
 
     /// What a future gives before a moment; none when it does not.

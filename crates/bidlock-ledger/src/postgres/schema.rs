@@ -36,6 +36,26 @@ pub(super) struct Found {
     pub(super) version: i32,
     pub(super) compatible_from: i32,
     pub(super) id: LedgerId,
+    /// Whether this role may keep how a bid went.
+    pub(super) records: bool,
+}
+
+/// What a ledger is after it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Opened {
+    pub(super) id: LedgerId,
+    /// As in [`Found`].
+    pub(super) records: bool,
+    /// The version that was there; none where it was made.
+    pub(super) from: Option<u32>,
+}
+
+impl Opened {
+    /// One that is used as it was found.
+    pub(super) fn as_found(found: Found) -> Self {
+        let from = u32::try_from(found.version).ok();
+        Self { id: found.id, records: found.records, from }
+    }
 }
 
 /// The ledger that a store was opened on: every connection has to lead to it.
@@ -76,10 +96,17 @@ pub(super) async fn find(session: &Session, schema: &SchemaName) -> Done<Option<
     if !value::<bool>(&row, 0)? {
         return Ok(None);
     }
-    let meta = schema.put_into("SELECT version, compatible_from, id::text FROM {schema}.meta");
+    let meta = schema.put_into(
+        "SELECT version, compatible_from, id::text, coalesce(has_function_privilege(to_regprocedure(
+                 '{schema}.record_v1(uuid, text, text, text, text, bigint)'), 'EXECUTE'), true)
+             AND has_table_privilege('{schema}.attempts', 'UPDATE')
+             AND has_table_privilege('{schema}.history', 'INSERT')
+         FROM {schema}.meta",
+    );
     let Some(row) = client.query_typed_opt(&meta, &[]).await? else { return Ok(None) };
     let (version, compatible_from) = (value(&row, 0)?, value(&row, 1)?);
-    Ok(Some(Found { version, compatible_from, id: parsed(&row, 2, |text| text.parse().ok())? }))
+    let (id, records) = (parsed(&row, 2, |text| text.parse().ok())?, value(&row, 3)?);
+    Ok(Some(Found { version, compatible_from, id, records }))
 }
 
 /// Whether a schema may be used as it is; refuses one that this code would misread.
@@ -97,7 +124,7 @@ pub(super) async fn migrate(
     schema: &SchemaName,
     rng: &dyn Rng,
     now: WallTime,
-) -> Done<LedgerId> {
+) -> Done<Opened> {
     let transaction = session.begin().await?;
     let lock = "SELECT pg_advisory_xact_lock($1), current_setting('server_encoding')";
     let row = transaction.query_typed_one(lock, &[(&MIGRATION_LOCK, Type::INT8)]).await?;
@@ -147,7 +174,9 @@ pub(super) async fn migrate(
     let row = transaction.query_typed_one(&read, &[]).await?;
     let id = parsed(&row, 0, |text| text.parse().ok())?;
     transaction.commit().await?;
-    Ok(id)
+    let from = u32::try_from(version).ok().filter(|version| *version > 0);
+    // Whoever may change the schema owns it.
+    Ok(Opened { id, records: true, from })
 }
 
 /// How long stepping up may take, with the wait for others who do it.

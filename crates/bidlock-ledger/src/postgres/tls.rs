@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -19,7 +19,11 @@ use super::config::TlsMode;
 
 /// Makes streams secure, or says why it cannot.
 #[derive(Clone)]
-pub(super) struct Tls(TlsConnector);
+pub(super) struct Tls {
+    connector: TlsConnector,
+    /// The version that was agreed on, once it was.
+    spoken: Arc<OnceLock<String>>,
+}
 
 impl Tls {
     /// Reads the file of roots; contacts nothing.
@@ -41,7 +45,17 @@ impl Tls {
         .with_no_client_auth();
         // PostgreSQL 17 asks for it where TLS begins without being asked first.
         config.alpn_protocols = vec![b"postgresql".to_vec()];
-        Ok(Self(TlsConnector::from(Arc::new(config))))
+        Ok(Self { connector: TlsConnector::from(Arc::new(config)), spoken: Arc::default() })
+    }
+
+    /// The same for one connection, which tells what was spoken on it.
+    pub(super) fn of_one(&self) -> Self {
+        Self { connector: self.connector.clone(), spoken: Arc::default() }
+    }
+
+    /// The version that was agreed on, such as `TLSv1.3`; none where no TLS is spoken.
+    pub(super) fn spoken(&self) -> Option<String> {
+        self.spoken.get().cloned()
     }
 }
 
@@ -115,13 +129,13 @@ where
     fn make_tls_connect(&mut self, domain: &str) -> io::Result<Handshake> {
         // Asked for also where no TLS is spoken, as over a socket, whose folder is no name.
         let server = ServerName::try_from(domain.to_owned()).map_err(io::Error::other);
-        Ok(Handshake { connector: self.0.clone(), server })
+        Ok(Handshake { tls: self.clone(), server })
     }
 }
 
 /// A handshake that is about to begin.
 pub(super) struct Handshake {
-    connector: TlsConnector,
+    tls: Tls,
     server: io::Result<ServerName<'static>>,
 }
 
@@ -135,8 +149,13 @@ where
 
     fn connect(self, stream: S) -> Self::Future {
         Box::pin(async move {
-            let secured = self.connector.connect(self.server?, stream).await;
-            secured.map(Secured).map_err(explained)
+            let Tls { connector, spoken } = self.tls;
+            let secured = connector.connect(self.server?, stream).await.map_err(explained)?;
+            let version = secured.get_ref().1.protocol_version();
+            let version = version.and_then(|version| version.as_str());
+            // Another address of the same host may have been tried before.
+            spoken.get_or_init(|| version.unwrap_or("TLS").replace('_', "."));
+            Ok(Secured(secured))
         })
     }
 }

@@ -25,19 +25,37 @@ const COMPATIBLE_FROM: i64 = 2;
 /// Statements kept prepared: more than there are.
 const STATEMENTS: usize = 64;
 
-/// Makes the file where it is missing, and brings its schema up to date.
+/// Whether a ledger of this version is there, or something that opening it will tell of. Nothing
+/// is made or changed.
+pub(super) fn is_there(path: &Path, patience: &Patience) -> Result<bool, Fault> {
+    match path.metadata() {
+        Ok(found) if found.is_file() => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        _ => return Ok(true),
+    }
+    let deadline = patience.deadline();
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = patience.insist(deadline, || Connection::open_with_flags(path, flags))?;
+    if patience.insist(deadline, || db.is_readonly(MAIN_DB))? {
+        return Ok(true);
+    }
+    Ok(patience.insist(deadline, || Found::read(&db))?.usable()?.is_none())
+}
+
+/// Makes the file where it is missing, and brings its schema up to date. Tells the version that
+/// was there; 0 where it was made.
 pub(super) fn open_for_writing(
     path: &Path,
     patience: &Patience,
-) -> Result<(Connection, Identity), Fault> {
+) -> Result<(Connection, Identity, u32), Fault> {
     let deadline = patience.deadline();
     let folders = create(path).map_err(|error| unusable(error, path))?;
     let connection = connect(path, patience, deadline)?;
     patience.insist(deadline, || connection.pragma_update(None, "synchronous", "FULL"))?;
-    migrate(&connection, patience, deadline)?;
+    let from = migrate(&connection, patience, deadline)?;
     let identity = Identity::of(path).map_err(Fault::io)?;
     folders.keep();
-    Ok((connection, identity))
+    Ok((connection, identity, from))
 }
 
 /// Opens a file that is there, for reading only.
@@ -126,11 +144,11 @@ fn connect(path: &Path, patience: &Patience, deadline: Moment) -> Result<Connect
     Ok(connection)
 }
 
-/// Brings the schema up to date; looks first without the write lock.
-fn migrate(connection: &Connection, patience: &Patience, deadline: Moment) -> Result<(), Fault> {
+/// Brings the schema up to date, and tells from which version; looks first without the write lock.
+fn migrate(connection: &Connection, patience: &Patience, deadline: Moment) -> Result<u32, Fault> {
     let found = patience.insist(deadline, || Found::read(connection))?;
     if found.usable()?.is_none() {
-        return Ok(());
+        return Ok(found.number());
     }
     patience.insist(deadline, || connection.execute_batch("BEGIN IMMEDIATE"))?;
     let stepped = step_up(connection, patience);
@@ -140,7 +158,7 @@ fn migrate(connection: &Connection, patience: &Patience, deadline: Moment) -> Re
     stepped
 }
 
-fn step_up(connection: &Connection, patience: &Patience) -> Result<(), Fault> {
+fn step_up(connection: &Connection, patience: &Patience) -> Result<u32, Fault> {
     let steps = || {
         connection.execute_batch(
             "CREATE TABLE IF NOT EXISTS ledger_schema (
@@ -152,7 +170,8 @@ fn step_up(connection: &Connection, patience: &Patience) -> Result<(), Fault> {
     // Another process may have been here since the look without the lock.
     let found = steps().map_err(Fault::before_commit)?;
     let Some(from) = found.usable()? else {
-        return connection.execute_batch("COMMIT").map_err(Fault::at_commit);
+        connection.execute_batch("COMMIT").map_err(Fault::at_commit)?;
+        return Ok(found.number());
     };
     for migration in &MIGRATIONS[from..] {
         connection.execute_batch(migration).map_err(Fault::before_commit)?;
@@ -168,7 +187,8 @@ fn step_up(connection: &Connection, patience: &Patience) -> Result<(), Fault> {
         connection.execute("UPDATE ledger_schema SET version = ?1", [version])
     };
     finish().map_err(Fault::before_commit)?;
-    connection.execute_batch("COMMIT").map_err(Fault::at_commit)
+    connection.execute_batch("COMMIT").map_err(Fault::at_commit)?;
+    Ok(found.number())
 }
 
 /// What the file says of its schema.
@@ -198,6 +218,10 @@ impl Found {
             None => None,
         };
         Ok(Self { version, compatible_from })
+    }
+
+    fn number(self) -> u32 {
+        u32::try_from(self.version).unwrap_or_default()
     }
 
     /// The version to step up from; none when the schema is to be used as it is. Refuses a

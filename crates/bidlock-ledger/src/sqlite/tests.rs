@@ -101,7 +101,7 @@ fn a_commit_is_on_disk_before_the_answer() {
     // L2: 2 is FULL. The file of the lock store may be opened otherwise; this connection is not.
     let bench = Bench::new();
     let patience = Patience::new(&bench.platform);
-    let (connection, _) = file::open_for_writing(&bench.path(), &patience).unwrap();
+    let (connection, ..) = file::open_for_writing(&bench.path(), &patience).unwrap();
     let level: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
     let mode: String =
         connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
@@ -343,7 +343,7 @@ fn a_full_disk_is_said_and_nothing_is_changed() {
     let bench = Bench::new();
     let patience = Patience::new(&bench.platform);
     let path = bench.path();
-    let (connection, identity) = file::open_for_writing(&path, &patience).unwrap();
+    let (connection, identity, _) = file::open_for_writing(&path, &patience).unwrap();
     connection.pragma_update(None, "max_page_count", 1).unwrap();
     let writer = Writer { connection, path, identity, patience: patience.clone() };
     let worker = Worker::start("full", patience, move |jobs| writer.serve(jobs)).unwrap();

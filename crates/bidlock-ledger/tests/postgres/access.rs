@@ -129,6 +129,32 @@ fn a_reader_reads_everything_and_changes_nothing() {
 }
 
 #[test]
+fn who_may_not_record_a_bid_begins_none() {
+    let (server, machine, schema) = (shared_server(), test_platform(), new_schema());
+    let url = format!("{}?schema={schema}", server.url("postgres"));
+    drop(open(&url, &machine.platform()));
+    let role = format!("half_a_writer_of_{schema}");
+    server.sql("postgres", &format!("CREATE ROLE {role} LOGIN"));
+    let config = PostgresConfig::from_url(&url).unwrap();
+    server.sql("postgres", &config.rights(LedgerRole::Writer, &role));
+    let record = format!("EXECUTE ON FUNCTION {schema}.record_v1");
+    server.sql("postgres", &format!("REVOKE {record} FROM PUBLIC, {role}"));
+    let url = format!("{}?schema={schema}", server.url_as(&role, "postgres"));
+    let store = open(&url, &machine.platform());
+    let bidder = Bidder { store: &store, machine: &machine };
+    let refused = block_on(bidder.try_reserve(&key("job"), 5)).unwrap_err();
+    let LedgerError::Refused { reason: Refusal::Permission(why), .. } = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(why.contains("bidlock doctor --acl"), "{why}");
+    let made = format!("SELECT count(*) FROM {schema}.attempts");
+    assert_eq!(server.text("postgres", &made), "0");
+    // It goes on with the right, without being opened again.
+    server.sql("postgres", &format!("GRANT {record} TO {role}"));
+    block_on(bidder.placed(&key("job"), 5));
+}
+
+#[test]
 fn a_writer_cannot_undo_the_rules() {
     let (server, machine, schema) = (shared_server(), test_platform(), new_schema());
     let url = format!("{}?schema={schema}", server.url("postgres"));

@@ -42,6 +42,24 @@ fn a_sound_ledger_is_well() {
 }
 
 #[test]
+fn tls_between_a_pooler_and_its_server_is_none_of_ours() {
+    let server = Postgres::start_with(PostgresOptions::new().tls(true));
+    drop(open(&server.url("postgres"), &test_platform().platform()));
+    let bouncer = PgBouncer::before(&server, 2, &[]);
+    let found = look(&bouncer.url_as("postgres", "postgres"));
+    // The pooler speaks TLS with its server, and we speak none with the pooler.
+    let over = "SELECT count(*) > 0 FROM pg_stat_ssl s JOIN pg_stat_activity a USING (pid)
+        WHERE s.ssl AND a.application_name = 'bidlock'";
+    assert_eq!(server.text("postgres", over), "t");
+    let said = "none, on this machine; the pooler's own way";
+    assert_eq!(severity(&found, "tls", said), Severity::Good);
+    assert_eq!(severity(&look(&server.url("postgres")), "tls", "not verified"), Severity::Warning);
+    let ca = server.tls_files().ca.display().to_string();
+    let verified = format!("{}?sslmode=verify-full&sslrootcert={ca}", server.url("postgres"));
+    assert_eq!(severity(&look(&verified), "tls", "TLSv1.3, with"), Severity::Good);
+}
+
+#[test]
 fn each_ill_is_found() {
     let server = Postgres::start_with(PostgresOptions::new().set("synchronous_commit=off"));
     let (url, platform) = (server.url("postgres"), test_platform().platform());
@@ -114,4 +132,39 @@ fn a_role_without_rights_is_told_what_it_lacks() {
     let rights =
         bidlock_core::Diagnose::rights(&PostgresDoctor::new(&config, &test_platform().platform()));
     assert!(rights.is_some_and(|text| text.contains("bidlock_writer")));
+}
+
+#[test]
+fn a_role_that_could_send_a_bid_and_not_record_it_is_a_failure() {
+    let server = Postgres::start();
+    let url = server.url("postgres");
+    drop(open(&url, &test_platform().platform()));
+    server.sql("postgres", "CREATE ROLE bidder LOGIN");
+    let config = PostgresConfig::from_url(&url).unwrap();
+    server.sql("postgres", &config.rights(LedgerRole::Writer, "bidder"));
+    // What everybody may do by default, whoever is careful takes away.
+    server.sql("postgres", "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA bidlock FROM PUBLIC");
+    let url = server.url_as("bidder", "postgres");
+    assert_eq!(severity(&look(&url), "rights", "may bid and record"), Severity::Good);
+    for (right, lacks, expected) in [
+        ("EXECUTE ON FUNCTION bidlock.record_v1", "EXECUTE on record_v1", Severity::Failure),
+        ("EXECUTE ON FUNCTION bidlock.begin_change", "EXECUTE on begin_change", Severity::Failure),
+        ("UPDATE ON bidlock.attempts", "UPDATE on attempts", Severity::Failure),
+        ("INSERT ON bidlock.history", "INSERT on history", Severity::Failure),
+        ("USAGE ON SEQUENCE bidlock.history_seq", "USAGE on history_seq", Severity::Failure),
+        ("EXECUTE ON FUNCTION bidlock.lock_audit", "EXECUTE on lock_audit", Severity::Warning),
+        ("DELETE ON bidlock.history", "DELETE on history", Severity::Warning),
+        ("USAGE ON SEQUENCE bidlock.audit_seq", "USAGE on audit_seq", Severity::Warning),
+        ("UPDATE (timeline) ON bidlock.meta", "UPDATE on meta", Severity::Warning),
+        // Triggers ask nobody for it.
+        ("EXECUTE ON FUNCTION bidlock.attempts_update", "may bid and record", Severity::Good),
+    ] {
+        server.sql("postgres", &format!("REVOKE {right} FROM bidder"));
+        let found = look(&url);
+        let said = if expected == Severity::Good { lacks } else { &format!("role lacks {lacks}") };
+        assert_eq!(severity(&found, "rights", said), expected, "{right}");
+        let rights = found.iter().find(|it| it.check == "rights").unwrap();
+        assert!(!rights.found.contains(','), "nothing else is missing: {rights:?}");
+        server.sql("postgres", &format!("GRANT {right} TO bidder"));
+    }
 }

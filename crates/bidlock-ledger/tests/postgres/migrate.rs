@@ -35,6 +35,35 @@ fn twenty_that_come_at_once_make_one_ledger() {
 }
 
 #[test]
+fn of_eight_that_migrate_at_once_one_has_made_it() {
+    let server = Postgres::start();
+    let config = PostgresConfig::from_url(&server.url(&server.new_database())).unwrap();
+    let found: Vec<_> = std::thread::scope(|scope| {
+        let migrate = |seed| {
+            let platform = TestPlatform::seeded(seed).platform();
+            block_on(PostgresStore::migrate(&config, &platform)).unwrap()
+        };
+        let migrating: Vec<_> = (0..8).map(|seed| scope.spawn(move || migrate(seed))).collect();
+        migrating.into_iter().map(|migrated| migrated.join().unwrap()).collect()
+    });
+    assert_eq!(found.iter().filter(|found| found.is_none()).count(), 1, "{found:?}");
+    assert!(found.iter().flatten().all(|version| *version == 1), "{found:?}");
+}
+
+#[test]
+fn who_looks_for_a_ledger_makes_none() {
+    let (server, schema, machine) = (shared_server(), new_schema(), test_platform());
+    let url = format!("{}?schema={schema}", server.url("postgres"));
+    let config = PostgresConfig::from_url(&url).unwrap();
+    let find = || block_on(PostgresStore::find(&config, &machine.platform())).unwrap();
+    assert!(find().is_none());
+    let there = format!("SELECT to_regnamespace('{schema}') IS NULL");
+    assert_eq!(server.text("postgres", &there), "t");
+    let id = block_on(open(&url, &machine.platform()).standing()).unwrap().id;
+    assert_eq!(block_on(find().unwrap().standing()).unwrap().id, id);
+}
+
+#[test]
 fn a_role_that_may_not_make_the_schema_is_told_who_may() {
     let (server, platform) = (shared_server(), test_platform().platform());
     let database = server.new_database();

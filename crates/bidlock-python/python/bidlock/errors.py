@@ -235,7 +235,11 @@ class InProgressError(NotBidError):
 
 
 class StaleError(NotBidError):
-    """The posting was seen longer ago than the caller allows."""
+    """The posting was seen longer ago than the caller allows, or before the last prune's horizon.
+
+    What was known of it may be forgotten then, and no ``max_age`` helps; seen again later, it may
+    be bid on.
+    """
 
 
 class NoOutcomeError(BidlockError):

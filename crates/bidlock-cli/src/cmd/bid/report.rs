@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bidlock::ledger::{AttemptInfo, Event, Outcome, State, Verdict};
 use bidlock::{Key, Liveness, Placement, Submission, WallTime};
 use serde_json::{Value, json};
@@ -53,16 +55,27 @@ impl Report {
         self.with_note(Some(note.to_owned()))
     }
 
-    /// What stands against a bid.
-    pub(super) fn of_verdict(key: &Key, verdict: &Verdict, context: &Context) -> Self {
+    /// With what was found out about a mark, for programs; people have seen it.
+    pub(super) fn with_unread_mark(mut self, why: Option<String>) -> Self {
+        if let Some(why) = why {
+            self.object["marks_unreadable"] = why.into();
+        }
+        self
+    }
+
+    /// What stands against a bid; with the horizon that the posting was seen before (L10).
+    pub(super) fn of_verdict(
+        key: &Key,
+        verdict: &Verdict,
+        horizon: Option<WallTime>,
+        context: &Context,
+    ) -> Self {
         let name = posting_name(key.marketplace(), &key.posting());
         let (code, head) = match verdict {
             Verdict::AlreadyPlaced(_) => (code::DECIDED, "already bid".to_owned()),
             Verdict::Refused(_) => (code::DECIDED, "already refused".to_owned()),
             Verdict::Withdrawn(_) => (code::DECIDED, "already withdrawn".to_owned()),
-            Verdict::Stale { age } => {
-                (code::STALE, format!("stale: the posting was seen {} ago", time::age(*age)))
-            }
+            Verdict::Stale { age } => (code::STALE, stale(*age, horizon)),
             Verdict::InProgress(_) => (code::IN_DOUBT, "in progress".to_owned()),
             _ => (code::IN_DOUBT, "in doubt: nobody knows how an attempt went".to_owned()),
         };
@@ -81,12 +94,22 @@ impl Report {
         match verdict {
             Verdict::InDoubt(info) => lines.extend(Doubt::met(info, context).hint(context)),
             Verdict::InProgress(info) => lines.push(wait_hint(info)),
+            Verdict::Stale { .. } if horizon.is_some() => lines.push(format!(
+                "hint: see whether the marketplace, or `bidlock bids {} {}`, knows a bid on it; \
+                 once it is seen there again, it is taken with that --seen-at",
+                key.marketplace(),
+                quoted(&key.posting())
+            )),
             Verdict::Stale { .. } => {
                 lines.push("hint: raise --max-age to bid on it all the same".to_owned());
             }
             _ => lines.push(kept(context)),
         }
-        Self::new(code, verdict.as_str(), lines, attempt)
+        let mut report = Self::new(code, verdict.as_str(), lines, attempt);
+        if let Some(horizon) = horizon {
+            report.object["pruned_before"] = time::rfc3339(horizon).into();
+        }
+        report
     }
 
     /// What an attempt came to.
@@ -247,6 +270,18 @@ fn hint_of(lines: &[String]) -> Option<String> {
         .map(|line| line.strip_prefix("hint: ").unwrap_or(line))
         .collect();
     (!hint.is_empty()).then(|| hint.join("\n"))
+}
+
+/// How old a sighting is, and what makes that too old.
+fn stale(age: Duration, horizon: Option<WallTime>) -> String {
+    let seen = format!("stale: the posting was seen {} ago", time::age(age));
+    match horizon {
+        None => seen,
+        Some(horizon) => format!(
+            "{seen}, before the horizon of the last prune ({}): bids on it may be forgotten",
+            time::rfc3339(horizon)
+        ),
+    }
 }
 
 /// What to do about an attempt that is still under way.

@@ -2,7 +2,7 @@ use bidlock::WallTime;
 use bidlock::ledger::{AttemptInfo, BidQuery, Ledger, Standing, State, limits};
 use serde_json::{Value, json};
 
-use crate::cmd::context::Context;
+use crate::cmd::context::{Context, unread_mark};
 use crate::exit::Failure;
 use crate::output::{Cell, Table, time};
 
@@ -14,12 +14,17 @@ pub(super) async fn run(context: &Context) -> Result<u8, Failure> {
     let counts = ledger.counts().await?;
     let doubt = oldest_doubt(&ledger).await?;
     let forgotten = ledger.forgotten().await?;
+    let unread = ledger.marks_unreadable().await?;
+    if let Some(why) = &unread {
+        context.output.say(&unread_mark(why));
+    }
     if context.output.json {
         let mut object = object(&ledger, &standing);
         object["counts"] =
             counts.iter().map(|(state, count)| (state.as_str(), *count)).collect::<Value>();
         object["oldest_doubt"] = doubt.as_ref().map(super::super::attempts::attempt_json).into();
         object["restored"] = forgotten.into();
+        object["marks_unreadable"] = unread.into();
         context.output.object(&object)?;
         return Ok(0);
     }

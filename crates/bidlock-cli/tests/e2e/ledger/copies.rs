@@ -170,3 +170,35 @@ fn a_lost_ledger_that_was_made_anew_gives_nothing_out_until_it_is_accepted() {
     assert_eq!(text(found, "severity"), "warning", "{found}");
     assert!(text(found, "found").contains("cannot be read"), "{found}");
 }
+
+#[test]
+fn a_mark_that_cannot_be_read_is_told_once_by_each_call() {
+    // L12
+    let user = User::new();
+    assert_eq!(user.run(&["bid", "upwork", "a", "true"]).code, 0);
+    let tear = || {
+        for mark in user.marks().read_dir().unwrap() {
+            fs::write(mark.unwrap().path(), "torn").unwrap();
+        }
+    };
+    let said = |stderr: &str| stderr.matches("warning: ").count();
+    tear();
+    let status = user.run(&["ledger", "status"]);
+    assert_eq!((status.code, said(&status.stderr)), (0, 1), "{status:?}");
+    assert!(status.stderr.contains("cannot be read"), "{status:?}");
+    let status = &user.json(&["ledger", "status"])[0];
+    assert!(text(status, "marks_unreadable").contains("cannot be read"), "{status}");
+    let bid = user.run(&["bid", "upwork", "b", "true"]);
+    assert_eq!((bid.code, said(&bid.stderr)), (0, 1), "{bid:?}");
+    assert!(bid.stderr.contains("cannot be read"), "{bid:?}");
+    // That bid has written it anew.
+    let bid = user.run(&["bid", "upwork", "c", "true"]);
+    assert_eq!((bid.code, said(&bid.stderr)), (0, 0), "{bid:?}");
+    let status = user.run(&["ledger", "status"]);
+    assert_eq!(said(&status.stderr), 0, "{status:?}");
+    assert!(user.json(&["ledger", "status"])[0]["marks_unreadable"].is_null());
+    tear();
+    let bid = user.run(&["bid", "upwork", "d", "--json", "true"]);
+    let object = &objects(&bid.stderr)[0];
+    assert!(text(object, "marks_unreadable").contains("cannot be read"), "{bid:?}");
+}

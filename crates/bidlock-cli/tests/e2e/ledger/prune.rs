@@ -1,6 +1,7 @@
 //! What is forgotten on purpose (L10).
 
 use super::{import, made, postings};
+use crate::main_job::ago;
 use crate::{User, objects, text};
 
 #[test]
@@ -74,4 +75,47 @@ fn what_is_young_is_forgotten_only_with_a_reason_that_is_kept() {
     assert!(user.bids("j").is_empty());
     let audit = user.json(&["audit"]);
     assert!(audit.iter().any(|entry| text(entry, "because") == "a test market is gone"));
+}
+
+#[test]
+fn what_was_seen_before_the_horizon_is_told_so_and_no_greater_age_is_advised() {
+    // L10
+    let user = User::new();
+    assert_eq!(user.run(&["bid", "upwork", "j", "true"]).code, 0);
+    crate::pause(1_100_000);
+    let words = ["ledger", "prune", "--older-than", "1s", "--yes", "--because", "a test market"];
+    assert_eq!(user.run(&words).code, 0);
+    let horizon = text(&user.json(&["ledger", "status"])[0], "pruned_before");
+    for age in ["366d", "1ms"] {
+        let seen = ["--seen-at", "2026-01-01T00:00:00Z", "--max-age", age];
+        let stale = user.run(&[&["bid", "upwork", "j"], &seen[..], &["touch", "ran"]].concat());
+        assert_eq!(stale.code, 14, "{stale:?}");
+        let said = format!("before the horizon of the last prune ({horizon})");
+        assert!(stale.stderr.contains(&said), "{stale:?}");
+        assert!(!stale.stderr.contains("--max-age"), "it cannot help: {stale:?}");
+        assert!(stale.stderr.contains("bidlock bids upwork j"), "{stale:?}");
+        let words = [&["bid", "upwork", "j", "--json"], &seen[..], &["touch", "ran"]].concat();
+        let object = &objects(&user.run(&words).stderr)[0];
+        assert_eq!(
+            (text(object, "result"), text(object, "pruned_before")),
+            ("stale".into(), horizon.clone())
+        );
+    }
+    assert!(!user.path("ran").exists());
+    // One that is seen later is taken.
+    let seen_at = ago(0);
+    let later = ["bid", "upwork", "j", "--seen-at", &seen_at, "true"];
+    assert_eq!(user.run(&later).code, 0);
+}
+
+#[test]
+fn ten_years_may_be_kept_and_no_more() {
+    let user = User::new();
+    assert_eq!(user.run(&["bid", "upwork", "j", "true"]).code, 0);
+    let kept = user.run(&["ledger", "prune", "--older-than", "3653d", "--yes"]);
+    assert_eq!(kept.code, 0, "{kept:?}");
+    assert_eq!(user.states("j"), ["placed"]);
+    let refused = user.run(&["ledger", "prune", "--older-than", "3654d", "--yes"]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.stderr.contains("between 1s and 3653d"), "{refused:?}");
 }

@@ -68,6 +68,10 @@ fn what_is_wrong_is_named() {
         ("postgres://h/d?pool=", "has no value"),
         ("postgres://a,b/d?port=1", "the port of one host"),
         ("postgres://h/d?host=g", "named twice"),
+        ("postgres://h/d?pool=2&pool=3", "the option pool is given twice"),
+        ("postgres://h/d?pool=2&schema=x&pool=2", "the option pool is given twice"),
+        ("postgres:///d?host=/run&host=/run", "the option host is given twice"),
+        ("postgres://h/d?nosuch=1&nosuch=2", "there is no option \"nosuch\""),
     ] {
         let said = refused(url);
         assert!(said.contains(what), "{url}: {said}");
@@ -84,6 +88,9 @@ fn no_part_of_a_password_is_shown() {
         "postgres://u:s3?sslmode=cr3t@h/d",
         "postgres://u:s3?schema=cr3t@h/d",
         "postgres://u:s3?failover=cr3t@h/d",
+        "postgres://h/d?password=cr3t&password=cr3t",
+        "postgres://u:s3?cr3t=1&cr3t=2@h/d",
+        "postgres://u:s3?pool=1&pool=cr3t@h/d",
     ] {
         assert!(!refused(url).contains("cr3t"), "{url}: {}", refused(url));
     }

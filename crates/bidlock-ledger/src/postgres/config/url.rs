@@ -194,16 +194,39 @@ fn some(text: String) -> Option<String> {
 }
 
 fn options(query: &str) -> Result<Vec<(&str, String)>, BadPostgresUrl> {
-    let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    pairs
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if value.is_empty() {
-                return Err(unknown_or_empty(name, query));
-            }
-            Ok((name, decoded(value, "option")?))
-        })
-        .collect()
+    let mut found: Vec<(&str, String)> = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if value.is_empty() {
+            return Err(unknown_or_empty(name, query));
+        }
+        if found.iter().any(|(known, _)| *known == name) {
+            return Err(twice(name, query));
+        }
+        found.push((name, decoded(value, "option")?));
+    }
+    Ok(found)
+}
+
+/// Says that an option is given twice; one that is none is said to be that.
+fn twice(name: &str, query: &str) -> BadPostgresUrl {
+    const NAMES: [&str; 11] = [
+        "host",
+        "port",
+        "user",
+        "password",
+        "dbname",
+        "sslmode",
+        "sslrootcert",
+        "connect_timeout",
+        "schema",
+        "pool",
+        "failover",
+    ];
+    if !NAMES.contains(&name) || query.contains('@') {
+        return unknown(name, query);
+    }
+    bad(&format!("the option {name} is given twice"), OPTIONS)
 }
 
 fn unknown_or_empty(name: &str, query: &str) -> BadPostgresUrl {

@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use bidlock_core::{Finding, WallTime};
-use tokio_postgres::types::Type;
 
 use super::SCHEMA;
-use crate::postgres::config::PostgresConfig;
 use crate::postgres::fault::Done;
 use crate::postgres::pool::Session;
-use crate::postgres::rows::{text, value};
+use crate::postgres::rows::value;
 use crate::postgres::schema::{Found, VERSION};
 
 /// A clock that is further off than this makes people misread times.
@@ -21,8 +19,6 @@ pub(super) struct Looks {
     role: String,
     in_recovery: bool,
     now_us: i64,
-    pub(super) address: Option<String>,
-    pub(super) tls: Option<String>,
     settings: Settings,
     standbys: i64,
     /// The server's process.
@@ -41,8 +37,6 @@ struct Settings {
 
 const LOOKS: &str = "SELECT current_setting('server_version'), current_user::text,
          pg_is_in_recovery(), (extract(epoch FROM clock_timestamp()) * 1000000)::int8,
-         inet_server_addr()::text, (SELECT s.version FROM pg_stat_ssl s
-             WHERE s.pid = pg_backend_pid() AND s.ssl),
          current_setting('fsync') = 'on', current_setting('full_page_writes') = 'on',
          current_setting('synchronous_commit'), current_setting('synchronous_standby_names'),
          current_setting('default_transaction_isolation'),
@@ -58,18 +52,16 @@ impl Looks {
             role: value(&row, 1)?,
             in_recovery: value(&row, 2)?,
             now_us: value(&row, 3)?,
-            address: value(&row, 4)?,
-            tls: value(&row, 5)?,
             settings: Settings {
-                fsync: value(&row, 6)?,
-                full_page_writes: value(&row, 7)?,
-                synchronous_commit: value(&row, 8)?,
-                synchronous_standbys: value(&row, 9)?,
-                isolation: value(&row, 10)?,
-                read_only: value(&row, 11)?,
+                fsync: value(&row, 4)?,
+                full_page_writes: value(&row, 5)?,
+                synchronous_commit: value(&row, 6)?,
+                synchronous_standbys: value(&row, 7)?,
+                isolation: value(&row, 8)?,
+                read_only: value(&row, 9)?,
             },
-            standbys: value(&row, 12)?,
-            pid: value(&row, 13)?,
+            standbys: value(&row, 10)?,
+            pid: value(&row, 11)?,
         })
     }
 
@@ -181,122 +173,4 @@ pub(super) fn judged(found: Found) -> Finding {
         return Finding::failure(SCHEMA, said, why, "use the newer bidlock here, too");
     }
     Finding::good(SCHEMA, format!("version {version}, ledger {}", found.id))
-}
-
-/// Whether an address is of this machine; the mask that PostgreSQL adds does not matter.
-pub(super) fn is_local(address: &str) -> bool {
-    address.starts_with("127.") || address.starts_with("::1")
-}
-
-/// What can be asked where there is a ledger.
-pub(super) struct Inside {
-    missing: Vec<String>,
-    writes: bool,
-    broken: Vec<String>,
-    changed: Option<String>,
-    knows_cluster: bool,
-}
-
-/// The rights that bidding needs, each as PostgreSQL names it.
-const RIGHTS: &str = "SELECT r.what FROM (VALUES
-         ('SELECT on attempts', has_table_privilege($1 || '.attempts', 'SELECT')),
-         ('INSERT on attempts', has_table_privilege($1 || '.attempts', 'INSERT')),
-         ('UPDATE on attempts', has_table_privilege($1 || '.attempts', 'UPDATE')),
-         ('SELECT on history', has_table_privilege($1 || '.history', 'SELECT')),
-         ('INSERT on history', has_table_privilege($1 || '.history', 'INSERT')),
-         ('SELECT on audit', has_table_privilege($1 || '.audit', 'SELECT')),
-         ('INSERT on audit', has_table_privilege($1 || '.audit', 'INSERT')),
-         ('SELECT on meta', has_table_privilege($1 || '.meta', 'SELECT')),
-         ('USAGE on the sequences', has_sequence_privilege($1 || '.attempts_seq', 'USAGE')
-             AND has_sequence_privilege($1 || '.history_seq', 'USAGE')
-             AND has_sequence_privilege($1 || '.audit_seq', 'USAGE'))
-     ) AS r (what, given) WHERE NOT r.given";
-
-/// What keeps the rules, and does not: indexes that are not valid, triggers that are off.
-const BROKEN: &str = "SELECT 'the index ' || i.indexrelid::regclass || ' is not valid'
-         FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
-         WHERE c.relnamespace = to_regnamespace($1) AND NOT (i.indisvalid AND i.indisready)
-     UNION ALL SELECT 'the trigger ' || t.tgname || ' is switched off'
-         FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
-         WHERE c.relnamespace = to_regnamespace($1) AND NOT t.tgisinternal AND t.tgenabled = 'D'
-     UNION ALL SELECT 'the ' || n.kind || ' ' || n.name || ' is missing'
-         FROM (VALUES ('index', 'attempts_open'), ('index', 'attempts_id'),
-             ('trigger', 'attempts_insert'), ('trigger', 'attempts_update'),
-             ('trigger', 'attempts_delete'), ('trigger', 'attempts_kept'),
-             ('trigger', 'history_fixed'),
-             ('trigger', 'history_delete'), ('trigger', 'history_kept'),
-             ('trigger', 'audit_insert'), ('trigger', 'audit_fixed'),
-             ('trigger', 'audit_kept'), ('trigger', 'meta_update'), ('trigger', 'meta_kept')
-         ) AS n (kind, name)
-         WHERE NOT EXISTS (SELECT FROM pg_class c WHERE n.kind = 'index'
-                 AND c.relnamespace = to_regnamespace($1) AND c.relname = n.name)
-             AND NOT EXISTS (SELECT FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
-                 WHERE n.kind = 'trigger' AND c.relnamespace = to_regnamespace($1)
-                     AND t.tgname = n.name)";
-
-impl Inside {
-    pub(super) async fn take(session: &Session, config: &PostgresConfig) -> Done<Self> {
-        let client = session.client();
-        let schema = config.schema.put_into("{schema}");
-        let words = async |statement: &str| -> Done<Vec<String>> {
-            let found = client.query_typed(statement, &[text(&schema)]).await?;
-            found.iter().map(|row| value(row, 0)).collect()
-        };
-        let missing = words(RIGHTS).await?;
-        let writes = !missing.iter().any(|what| what.contains("INSERT"));
-        let broken = words(BROKEN).await?;
-        let asked = config.schema.put_into(
-            "SELECT {schema}.changed_v1(NULL, $1), (SELECT p.system_id IS NOT NULL
-                 FROM {schema}.place_v1() p)",
-        );
-        let trusts = [(&config.trusts_failover as _, Type::BOOL)];
-        let row = client.query_typed_one(&asked, &trusts).await?;
-        let (changed, knows_cluster) = (value(&row, 0)?, value(&row, 1)?);
-        Ok(Self { missing, writes, broken, changed, knows_cluster })
-    }
-
-    pub(super) fn findings(&self, config: &PostgresConfig) -> Vec<Finding> {
-        let mut findings = vec![self.rights()];
-        findings.push(if self.broken.is_empty() {
-            Finding::good("rules", "every index is valid and every trigger on")
-        } else {
-            let why = "the database does not keep the rules against a second bid";
-            let mend = "restore the schema from a backup, or rebuild: REINDEX, ALTER TABLE … \
-                        ENABLE TRIGGER ALL";
-            Finding::failure("rules", self.broken.join("; "), why, mend)
-        });
-        findings.push(match &self.changed {
-            Some(why) => Finding::failure(
-                "copy",
-                why.clone(),
-                "bids that were made since may be forgotten, so nothing is given out",
-                "bidlock ledger import FILE (the newest export), or ask the marketplaces what it \
-                 has forgotten, then bidlock ledger accept --because TEXT",
-            ),
-            None if !self.knows_cluster => Finding::warning(
-                "copy",
-                "this role may not ask which cluster this is",
-                "a copy in another cluster may not be noticed",
-                "GRANT EXECUTE ON FUNCTION pg_control_system() TO the role",
-            ),
-            None if config.trusts_failover => {
-                Finding::good("copy", "it is where it was; a failover is trusted")
-            }
-            None => Finding::good("copy", "it is where it was"),
-        });
-        findings
-    }
-
-    fn rights(&self) -> Finding {
-        if self.missing.is_empty() {
-            return Finding::good("rights", "this role may bid and record");
-        }
-        let missing = format!("this role lacks {}", self.missing.join(", "));
-        let mend = "bidlock doctor --acl prints the statements; run them as the schema's owner";
-        if self.writes {
-            Finding::warning("rights", missing, "some of what operators do is refused", mend)
-        } else {
-            Finding::failure("rights", missing, "no bid can be made or recorded", mend)
-        }
-    }
 }

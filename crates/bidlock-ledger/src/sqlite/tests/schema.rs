@@ -158,7 +158,7 @@ fn a_pass_cannot_outlive_its_transaction() {
     assert!(said(&db, kept).contains("ledger_pass_never"));
     // The connections of a ledger look; that is a setting of each of them.
     let patience = Patience::new(&bench.platform);
-    let (connection, _) = file::open_for_writing(&bench.path(), &patience).unwrap();
+    let (connection, ..) = file::open_for_writing(&bench.path(), &patience).unwrap();
     let looks: bool = connection.pragma_query_value(None, "foreign_keys", |r| r.get(0)).unwrap();
     assert!(looks);
 }
@@ -419,4 +419,31 @@ fn among_200_000_postings_a_bid_is_still_one_look_up() {
     assert_eq!(page.len(), 100);
     let pruned = wait(ledger.prune(bench.platform.clock.wall(), 1_000)).unwrap();
     assert_eq!((pruned.attempts, pruned.more), (1_000, true));
+}
+
+#[test]
+fn who_looks_for_a_ledger_makes_and_changes_none() {
+    let bench = Bench::new();
+    let platform = bidlock_testkit::test_platform().platform();
+    let is_there = || SqliteStore::find(&bench.path(), &platform).unwrap().is_some();
+    assert!(!is_there() && !bench.path().exists());
+    of_version_1(&bench);
+    let before = std::fs::read(bench.path()).unwrap();
+    assert!(!is_there(), "an older one is not brought up to date");
+    assert_eq!(std::fs::read(bench.path()).unwrap(), before);
+    assert_eq!(SqliteStore::open(&bench.path(), &platform).unwrap().found(), Some(1));
+    assert!(is_there());
+    assert_eq!(SqliteStore::open(&bench.path(), &platform).unwrap().found(), Some(2));
+}
+
+#[test]
+fn of_eight_that_open_a_new_file_at_once_one_has_made_it() {
+    let bench = Bench::new();
+    let (path, platform) = (bench.path(), bidlock_testkit::test_platform().platform());
+    let found: Vec<_> = std::thread::scope(|scope| {
+        let open = || SqliteStore::open(&path, &platform).unwrap().found();
+        let opening: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+        opening.into_iter().map(|opened| opened.join().unwrap()).collect()
+    });
+    assert_eq!(found.iter().filter(|found| found.is_none()).count(), 1, "{found:?}");
 }

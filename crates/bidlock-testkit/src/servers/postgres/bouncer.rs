@@ -21,7 +21,8 @@ pub struct PgBouncer {
 
 impl PgBouncer {
     /// Starts a pooler before `server`, with so many connections to it for each database and
-    /// role. It lets these roles in without a password, besides `postgres`.
+    /// role, over TLS where the server speaks it; with its clients it speaks none. It lets these
+    /// roles in without a password, besides `postgres`.
     ///
     /// # Panics
     /// When its program is not installed, or does not start.
@@ -56,7 +57,8 @@ impl PgBouncer {
         let text = format!(
             "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
              listen_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {}\n\
-             pool_mode = transaction\ndefault_pool_size = {connections}\nmax_client_conn = 1000\n",
+             pool_mode = transaction\nserver_tls_sslmode = prefer\n\
+             default_pool_size = {connections}\nmax_client_conn = 1000\n",
             server.port(),
             users.display()
         );
