@@ -26,11 +26,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use crate::report::Outcome;
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match start(&words) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(outcome) => ExitCode::from(outcome as u8),
         Err(error) => {
             eprintln!("chaos: {error:#}");
             ExitCode::from(2)
@@ -38,9 +39,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(words: &[String]) -> Result<bool> {
+fn start(words: &[String]) -> Result<Outcome> {
     match words {
-        [role, setup] if role == "bidder" => bidder::main(setup).map(|()| true),
+        [role, setup] if role == "bidder" => bidder::main(setup).map(|()| Outcome::Good),
         [role, options @ ..] if role == "run" => run::run(&read(options)),
         options => run::run(&read(options)),
     }

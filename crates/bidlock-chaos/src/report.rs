@@ -1,5 +1,7 @@
 //! What people and programs are shown.
 
+use serde::Serialize;
+
 use crate::scenario::{Design, Scenario};
 use crate::theory::{Standing, standing};
 use crate::verdict::Verdict;
@@ -13,13 +15,46 @@ pub(crate) fn say(json: bool, line: &str) {
     }
 }
 
+/// How a run ended, as its exit code tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Bidlock did nothing wrong, and every control was caught where it must be.
+    Good = 0,
+    /// Bidlock did something wrong, or the run catches nothing.
+    Bad = 1,
+    /// Nothing is wrong, but too little has happened for a control to be caught.
+    TooShort = 3,
+}
+
+/// One line of `--json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Line<'a> {
+    #[serde(flatten)]
+    verdict: &'a Verdict,
+    /// How it stands to what theory demands: `free`, `shown`, `too_short` or `missing`.
+    standing: &'static str,
+}
+
+impl<'a> Line<'a> {
+    pub(crate) fn of(design: Design, scenario: Scenario, verdict: &'a Verdict) -> Self {
+        let standing = match standing(design, scenario, verdict) {
+            Standing::Free => "free",
+            Standing::Shown => "shown",
+            Standing::TooShort => "too_short",
+            Standing::Missing(_) => "missing",
+        };
+        Self { verdict, standing }
+    }
+}
+
 /// Whether all designs did what they must; says which did not.
-pub(crate) fn passes(json: bool, scenario: Scenario, verdicts: &[(Design, Verdict)]) -> bool {
-    let mut good = true;
+pub(crate) fn judge(json: bool, scenario: Scenario, verdicts: &[(Design, Verdict)]) -> Outcome {
+    let (mut good, mut short) = (true, false);
     for (design, verdict) in verdicts {
         match standing(*design, scenario, verdict) {
             Standing::Free | Standing::Shown => {}
             Standing::TooShort => {
+                short = true;
                 say(json, &format!("{design}: no duplicates yet; too short a run to demand any"));
             }
             Standing::Missing(because) => {
@@ -34,7 +69,11 @@ pub(crate) fn passes(json: bool, scenario: Scenario, verdicts: &[(Design, Verdic
         let twice = *design == Design::Bidlock && verdict.duplicates + verdict.double_bids > 0;
         good &= !bad && !twice;
     }
-    good
+    match (good, short) {
+        (false, _) => Outcome::Bad,
+        (true, true) => Outcome::TooShort,
+        (true, false) => Outcome::Good,
+    }
 }
 
 /// The table at the end, for people.

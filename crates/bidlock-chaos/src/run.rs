@@ -11,7 +11,7 @@ use bidlock_testkit::servers::ServerKind;
 
 use crate::market;
 use crate::options::Options;
-use crate::report::{passes, say, table};
+use crate::report::{Line, Outcome, judge, say, table};
 use crate::scenario::{Design, Scenario};
 use crate::time;
 use crate::world::World;
@@ -19,7 +19,7 @@ use crate::world::World;
 use part::Part;
 
 /// Runs what was asked for; returns whether all designs did what they must.
-pub(crate) fn run(options: &Options) -> Result<bool> {
+pub(crate) fn run(options: &Options) -> Result<Outcome> {
     let begin = time::boot();
     let minutes = options.length.as_secs_f64() / 60.0;
     let (seed, scenario) = (options.seed, options.scenario);
@@ -36,7 +36,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         let left = Duration::from_micros(end.saturating_sub(time::boot()));
         let verdict = Part::new(options, *design, left, &world).run()?;
         if options.json {
-            println!("{}", serde_json::to_string(&verdict)?);
+            println!("{}", serde_json::to_string(&Line::of(*design, scenario, &verdict))?);
         } else {
             println!("{design}: faults {:?}; slowest {}", verdict.faults, verdict.slowest);
         }
@@ -45,7 +45,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     if !options.json {
         println!("{}", table(&verdicts));
     }
-    Ok(passes(options.json, scenario, &verdicts))
+    Ok(judge(options.json, scenario, &verdicts))
 }
 
 /// What part of the time a design gets.
