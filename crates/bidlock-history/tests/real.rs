@@ -18,7 +18,7 @@ const STORES: usize = 5;
 const TASKS: usize = 6;
 const CALLS: usize = 300;
 /// So many keys are worked on at a time.
-const AT_ONCE: usize = 40;
+const AT_ONCE: usize = 120;
 const PROCESSES: usize = 3;
 
 fn histories() -> usize {
