@@ -51,6 +51,8 @@ pub(crate) struct Failure {
     pub(crate) retryable: bool,
 }
 
+const MISSING_STORE: &str = "missing_store";
+
 impl Failure {
     /// A failure without causes.
     pub(crate) fn new(code: u8, kind: &'static str, message: impl Into<String>) -> Self {
@@ -78,6 +80,16 @@ impl Failure {
             next = cause.source();
         }
         self
+    }
+
+    /// Of a store that was named and is not made yet; a look makes none.
+    pub(crate) fn missing_store(message: String) -> Self {
+        Self::new(code::CONFIG, MISSING_STORE, message)
+    }
+
+    /// Whether it is of such a store.
+    pub(crate) fn is_missing_store(&self) -> bool {
+        self.kind == MISSING_STORE
     }
 
     /// The message and what lies under it, in one line.

@@ -96,7 +96,7 @@ impl Context {
         let found = find_ledger(ledger.built()?, &self.platform).await?;
         let Some(found) = found else {
             let message = format!("{ledger}: there is no ledger there, or only an older one");
-            return Err(Failure::new(code::CONFIG, "no_ledger", message)
+            return Err(Failure::missing_store(message)
                 .hint(format!("correct the name; {made}, and brings an older one up to date")));
         };
         Ok(self.remembering(found))
@@ -170,8 +170,7 @@ fn check_file(store: &Setting<StoreUrl>, made: &str) -> Result<(), Failure> {
     match &store.value {
         StoreUrl::Sqlite(path) if store.origin != Origin::Default && is_missing(path) => {
             let message = format!("{store}: there is no such file");
-            Err(Failure::new(code::CONFIG, "no_file", message)
-                .hint(format!("correct the name; {made}")))
+            Err(Failure::missing_store(message).hint(format!("correct the name; {made}")))
         }
         _ => Ok(()),
     }

@@ -5,7 +5,8 @@ use super::context::Context;
 use crate::exit::Failure;
 use crate::output::{Cell, Table};
 
-/// Asks both stores for a sign of life; fails with the first store's code that gave none.
+/// Asks both stores for a sign of life; fails with the first store's code that gave none. One that
+/// the first bid will make is well: a probe of a new deployment comes before that.
 pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
     context.say_default();
     let config = &context.config;
@@ -21,7 +22,7 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
             "store": store,
             "endpoint": setting.value.to_string(),
             "origin": setting.origin.to_string(),
-            "ok": check.is_ok(),
+            "ok": check.as_ref().map_or_else(Failure::is_missing_store, |_| true),
         });
         match check {
             Ok(health) => {
@@ -38,6 +39,14 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
                     format!("{micros}us").into(),
                     endpoint.into(),
                 ]);
+            }
+            Err(none) if none.is_missing_store() => {
+                object["missing"] = none.message.clone().into();
+                let dash = || Cell::from("-");
+                let made = Cell::colored("none yet", "33");
+                table.row(vec![store.into(), made, dash(), dash(), dash(), endpoint.into()]);
+                let hint = none.hint.unwrap_or_default();
+                context.output.say(&format!("note: {}; {hint}", none.message));
             }
             Err(failure) => {
                 object["error"] = failure.with_causes().into();

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
 
-use bidlock::ledger::AttemptInfo;
+use bidlock::ledger::{AttemptInfo, Ledger};
 use bidlock::{
     Answer, Asked, BidGuard, Question, ReconcileOptions, ReconcileOutcome, Reconciler, Report,
 };
@@ -34,7 +34,10 @@ pub(crate) async fn run(args: ReconcileArgs, context: &Context) -> Result<u8, Fa
     let asker = Arc::new(Asker::new(&args, context.clock())?);
     let mut signals = Signals::listen()?;
     context.say_default();
-    let ledger = context.ledger_to_read().await?;
+    let ledger = match ledger(&mut signals, &args, context).await? {
+        Ok(ledger) => ledger,
+        Err(signal) => return stopped(signal, &args, context),
+    };
     let guard = BidGuard::new(context.locker().await?, ledger);
     let locker = guard.locker().clone();
     let ask = {
@@ -58,6 +61,35 @@ fn options(args: &ReconcileArgs) -> ReconcileOptions {
     match &args.marketplace {
         Some(marketplace) => options.marketplace(marketplace),
         None => options,
+    }
+}
+
+/// Opens the ledger. Who asks again and again waits for the first bid to make it, or for a signal
+/// to stop.
+async fn ledger(
+    signals: &mut Signals,
+    args: &ReconcileArgs,
+    context: &Context,
+) -> Result<Result<Ledger, Signal>, Failure> {
+    let mut told = false;
+    loop {
+        let missing = match context.ledger_to_read().await {
+            Err(failure) if failure.is_missing_store() => failure,
+            opened => return opened.map(Ok),
+        };
+        let Some(every) = args.every else { return Err(missing) };
+        if !told {
+            context
+                .output
+                .say(&format!("{}; nothing to ask about before the first bid", missing.message));
+            told = true;
+        }
+        let clock = context.clock();
+        tokio::select! {
+            biased;
+            signal = signals.stop_asked() => return Ok(Err(signal)),
+            () = clock.sleep_until(clock.now() + every) => {}
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! Who looks makes nothing: no schema, no file, and no ledger that would say that nothing was bid.
 
 use bidlock_testkit::servers::Postgres;
+use bidlock_testkit::wait_until;
+use nix::sys::signal::Signal;
 
-use crate::{User, end};
+use crate::{SOON, User, end, objects, signal};
 
 /// Every command that needs a ledger which is there.
-const LOOKS: [&[&str]; 14] = [
+const LOOKS: [&[&str]; 13] = [
     &["bids"],
     &["bids", "upwork", "j"],
     &["bids", "upwork", "j", "--history"],
@@ -19,7 +21,6 @@ const LOOKS: [&[&str]; 14] = [
     &["resolve", "upwork", "j", "--refused", "--because", "x"],
     &["withdraw", "upwork", "j"],
     &["reopen", "upwork", "j", "--because", "x"],
-    &["health"],
 ];
 
 #[test]
@@ -69,6 +70,37 @@ fn a_look_at_a_named_file_makes_none() {
     assert!(bids.stderr.contains("there is no ledger there"), "{bids:?}");
     assert_eq!(user.run(&[&stores[..2], &["bid", "upwork", "j", "true"]].concat()).code, 0);
     assert_eq!(user.run(&[&["bids"], &stores[..2]].concat()).code, 0);
+}
+
+#[test]
+fn a_new_deployment_is_well_before_its_first_bid() {
+    let user = User::new();
+    let server = Postgres::start();
+    let database = server.new_database();
+    let url = server.url(&database);
+    let stores = ["--url", "sqlite:locks.db", "--ledger-url", &url];
+    let health = user.run(&[&["health"], &stores[..]].concat());
+    assert_eq!(health.code, 0, "{health:?}");
+    assert!(health.stdout.contains("lock\tnone yet\t"), "{health:?}");
+    assert!(health.stdout.contains("ledger\tnone yet\t"), "{health:?}");
+    assert!(health.stderr.contains("the first lock, or bid, makes it"), "{health:?}");
+    assert!(health.stderr.contains("bidlock ledger migrate"), "{health:?}");
+    let health = user.run(&[&["health", "--json"], &stores[..]].concat());
+    let told: Vec<_> = objects(&health.stdout).iter().map(|one| one["ok"].clone()).collect();
+    assert_eq!((health.code, told), (0, vec![true.into(), true.into()]), "{health:?}");
+    // Who asks again and again begins when there is something to ask about.
+    let words = ["--every", "100ms", "--visibility-delay", "0", "--", "echo", "not-found"];
+    let watch = user.start(&[&["reconcile"], &stores[..], &words].concat());
+    wait_until("it waits", SOON, || watch.stderr().contains("nothing to ask about"));
+    assert_eq!(server.text(&database, "SELECT to_regnamespace('bidlock') IS NULL"), "t");
+    let words = ["--submit-timeout", "100ms", "--", "sh", "-c", "exit 3"];
+    let bid = user.run(&[&["bid", "upwork", "j"], &stores[..], &words].concat());
+    assert_eq!(bid.code, 11, "{bid:?}");
+    wait_until("it asks", SOON, || watch.stdout().contains("not_found"));
+    signal(&watch, Signal::SIGTERM);
+    let ended = end(watch);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(ended.stderr.matches("nothing to ask about").count(), 1, "told once: {ended:?}");
 }
 
 #[test]
