@@ -172,6 +172,8 @@ impl Search {
                 None => {}
                 Some(after) if after != *lock => next.push((at, after)),
                 Some(_) if call.is_optional() => {}
+                // It leaves the queue here, and a grant that comes first it would end.
+                Some(after) if call.did == Did::Released => next.push((at, after)),
                 Some(_) => looks = Some(at),
             }
         }

@@ -50,6 +50,15 @@ fn what_a_lock_does_passes() {
         call(1, 100, 101, Did::Renewed { ttl: TTL }),
         call(2, 350, 360, Did::Held { waits: false }),
     ]);
+    // The release begins in the microsecond in which its grant is answered.
+    passes(&[
+        granted(1, 0, 2, 10),
+        call(2, 3, 4, Did::Held { waits: true }),
+        call(1, 5, 6, Did::Released),
+        granted(2, 7, 9, 11),
+        call(2, 9, 10, Did::Released),
+        granted(3, 11, 12, 12),
+    ]);
     // Passed on to a waiter, by a message that came before the answer to the release.
     passes(&[
         granted(1, 0, 2, 10),
