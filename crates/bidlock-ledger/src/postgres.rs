@@ -69,8 +69,6 @@ enum Lack {
     /// Nothing: it is not opened.
     Told,
     Made,
-    /// The same, also where it seems that nothing is to be done.
-    LookedInto,
 }
 
 impl PostgresStore {
@@ -109,7 +107,7 @@ impl PostgresStore {
     /// # Cancel safety
     /// The schema may be made after the future was dropped, which harms nobody.
     pub async fn migrate(config: &PostgresConfig, platform: &Platform) -> Result<Option<u32>> {
-        let opened = Self::start(config, platform)?.open(platform, Lack::LookedInto).await?;
+        let opened = Self::start(config, platform)?.open(platform, Lack::Made).await?;
         Ok(opened.and_then(|opened| opened.from))
     }
 
@@ -134,7 +132,6 @@ impl PostgresStore {
         let work = async move |session: &mut Session| {
             if let Some(found) = schema::find(session, &sqls.schema).await?
                 && schema::usable(found)?
-                && lack != Lack::LookedInto
             {
                 return Ok(Some(Opened::as_found(found)));
             }
@@ -155,16 +152,22 @@ impl PostgresStore {
     }
 
     /// Refuses to let anything be sent that could not be recorded. Whoever was opened as a role
-    /// that may record pays nothing for it; any other asks again, since rights are granted.
+    /// that may record pays nothing for it, until a record is refused; any other asks again, since
+    /// rights are granted and taken away.
     async fn may_record(&self) -> std::result::Result<(), Fault> {
         if self.records.load(Ordering::Relaxed) {
             return Ok(());
         }
         let sqls = Arc::clone(&self.sqls);
         let work = async move |session: &mut Session| schema::find(session, &sqls.schema).await;
-        if self.read(work).await?.is_none_or(|found| found.records) {
-            self.records.store(true, Ordering::Relaxed);
-            return Ok(());
+        match self.read(work).await? {
+            Some(found) if found.records => {
+                self.records.store(true, Ordering::Relaxed);
+                return Ok(());
+            }
+            // What has gone is told of by the call itself.
+            None => return Ok(()),
+            Some(_) => {}
         }
         let why = "this role may not record how a bid went, so that none is begun: see `bidlock \
                    doctor --acl`";
@@ -249,6 +252,9 @@ impl Store for PostgresStore {
         let named = *id;
         let read = move |answer: Done<_>| hot::recorded(answer, named, now);
         let done = self.desk.ask(Wanted::Always, ask, read).await;
+        if matches!(&done, Err(Fault::Refused(Refusal::Permission(_)))) {
+            self.records.store(false, Ordering::Relaxed);
+        }
         done.map_err(self.explain(Op::Record, Subject::Attempt(*id)))
     }
 

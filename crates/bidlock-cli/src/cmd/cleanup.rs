@@ -10,7 +10,7 @@ use crate::output::{Cell, Output, Table, visible, wrapped};
 /// Lists what nothing will end by itself, or removes it; never a live lease (R19).
 pub(crate) async fn run(args: CleanupArgs, context: &Context) -> Result<u8, Failure> {
     context.say_default();
-    let locker = context.locker().await?;
+    let locker = context.locker_to_read().await?;
     let Some(cleanup) = locker.cleanup() else {
         let told =
             format!("nothing to clean up: everything in {} ends by itself", locker.endpoint());

@@ -52,6 +52,9 @@ impl Context {
         );
         if is_default {
             self.say_default();
+        } else if self.config.ledger.origin == Origin::Default {
+            let ledger = &self.config.ledger.value;
+            self.output.say(&format!("note: using {ledger} (set BIDLOCK_LEDGER_URL for another)"));
         }
     }
 

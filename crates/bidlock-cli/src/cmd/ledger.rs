@@ -45,7 +45,7 @@ async fn migrate(context: &Context) -> Result<u8, Failure> {
 /// Accepts a ledger that was restored from an older copy (L12).
 async fn accept(args: AcceptArgs, context: &Context) -> Result<u8, Failure> {
     context.say_default_ledger();
-    let ledger = context.ledger().await?;
+    let ledger = context.ledger_to_read().await?;
     let forgotten = ledger.forgotten().await?;
     ledger.accept(&context.note(args.because)).await?;
     let what = match &forgotten {

@@ -64,26 +64,31 @@ fn options(args: &ReconcileArgs) -> ReconcileOptions {
     }
 }
 
-/// Opens the ledger. Who asks again and again waits for the first bid to make it, or for a signal
-/// to stop.
+/// Opens the ledger. Who asks again and again waits for the first bid to make it, whatever fails
+/// meanwhile, or for a signal to stop.
 async fn ledger(
     signals: &mut Signals,
     args: &ReconcileArgs,
     context: &Context,
 ) -> Result<Result<Ledger, Signal>, Failure> {
-    let mut told = false;
+    let mut told: Option<Failure> = None;
     loop {
-        let missing = match context.ledger_to_read().await {
-            Err(failure) if failure.is_missing_store() => failure,
-            opened => return opened.map(Ok),
+        let failure = match context.ledger_to_read().await {
+            Ok(ledger) => return Ok(Ok(ledger)),
+            Err(failure) => failure,
         };
-        let Some(every) = args.every else { return Err(missing) };
-        if !told {
-            context
-                .output
-                .say(&format!("{}; nothing to ask about before the first bid", missing.message));
-            told = true;
+        let waits = failure.is_missing_store() || told.is_some();
+        let Some(every) = args.every.filter(|_| waits) else { return Err(failure) };
+        // The same failure is told once.
+        if told.as_ref().is_none_or(|told| told.kind != failure.kind) {
+            if failure.is_missing_store() {
+                let (what, hint) = (&failure.message, failure.hint.as_deref().unwrap_or_default());
+                context.output.say(&format!("{what}; nothing to ask about until then ({hint})"));
+            } else {
+                failure.report(&context.output);
+            }
         }
+        told = Some(failure);
         let clock = context.clock();
         tokio::select! {
             biased;

@@ -99,8 +99,8 @@ pub(super) async fn find(session: &Session, schema: &SchemaName) -> Done<Option<
     let meta = schema.put_into(
         "SELECT version, compatible_from, id::text, coalesce(has_function_privilege(to_regprocedure(
                  '{schema}.record_v1(uuid, text, text, text, text, bigint)'), 'EXECUTE'), true)
-             AND has_table_privilege('{schema}.attempts', 'UPDATE')
-             AND has_table_privilege('{schema}.history', 'INSERT')
+             AND has_any_column_privilege('{schema}.attempts', 'UPDATE')
+             AND has_any_column_privilege('{schema}.history', 'INSERT')
          FROM {schema}.meta",
     );
     let Some(row) = client.query_typed_opt(&meta, &[]).await? else { return Ok(None) };

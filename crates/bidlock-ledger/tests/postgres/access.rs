@@ -152,6 +152,15 @@ fn who_may_not_record_a_bid_begins_none() {
     // It goes on with the right, without being opened again.
     server.sql("postgres", &format!("GRANT {record} TO {role}"));
     block_on(bidder.placed(&key("job"), 5));
+    // The right is taken away under a bid: that one stays in doubt, and no other begins.
+    let id = block_on(bidder.started(&key("late"), 6));
+    server.sql("postgres", &format!("REVOKE {record} FROM {role}"));
+    block_on(bidder.try_record(&id)).unwrap_err();
+    let refused = block_on(bidder.try_reserve(&key("next"), 7)).unwrap_err();
+    let is_refused =
+        matches!(&refused, LedgerError::Refused { reason: Refusal::Permission(_), .. });
+    assert!(is_refused, "{refused:?}");
+    assert_eq!(server.text("postgres", &made), "2");
 }
 
 #[test]

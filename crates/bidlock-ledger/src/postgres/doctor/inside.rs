@@ -35,10 +35,10 @@ struct Whereabouts {
 /// until it is named here as one that only operators call; of triggers' own nobody is asked.
 const LACKS: &str = "SELECT r.what, r.for_bids FROM (VALUES
          ('SELECT on attempts', true, has_table_privilege($1 || '.attempts', 'SELECT')),
-         ('INSERT on attempts', true, has_table_privilege($1 || '.attempts', 'INSERT')),
-         ('UPDATE on attempts', true, has_table_privilege($1 || '.attempts', 'UPDATE')),
+         ('INSERT on attempts', true, has_any_column_privilege($1 || '.attempts', 'INSERT')),
+         ('UPDATE on attempts', true, has_any_column_privilege($1 || '.attempts', 'UPDATE')),
          ('SELECT on history', true, has_table_privilege($1 || '.history', 'SELECT')),
-         ('INSERT on history', true, has_table_privilege($1 || '.history', 'INSERT')),
+         ('INSERT on history', true, has_any_column_privilege($1 || '.history', 'INSERT')),
          ('SELECT on meta', true, has_table_privilege($1 || '.meta', 'SELECT')),
          ('USAGE on attempts_seq', true,
              has_sequence_privilege($1 || '.attempts_seq', 'USAGE, UPDATE')),
@@ -58,6 +58,9 @@ const LACKS: &str = "SELECT r.what, r.for_bids FROM (VALUES
      UNION ALL SELECT 'EXECUTE on ' || string_agg(DISTINCT p.proname::text, ' and '), n.for_bids
          FROM pg_proc p, LATERAL (SELECT p.proname NOT IN ('lock_audit', 'is_over')) n (for_bids)
          WHERE p.pronamespace = to_regnamespace($1) AND p.prorettype <> 'trigger'::regtype
+             -- Others may have their own in the same schema.
+             AND p.proowner = (SELECT c.relowner FROM pg_class c
+                 WHERE c.oid = to_regclass($1 || '.meta'))
              AND NOT has_function_privilege(p.oid, 'EXECUTE')
          GROUP BY n.for_bids";
 
