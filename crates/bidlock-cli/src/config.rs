@@ -126,6 +126,16 @@ impl<T: Display> Display for Setting<T> {
     }
 }
 
+impl Setting<StoreUrl> {
+    /// The file that was named for it, where there is none; of one that may not be looked at,
+    /// opening it tells. The default file is made when it is needed.
+    pub(crate) fn missing_file(&self) -> Option<&Path> {
+        let StoreUrl::Sqlite(path) = &self.value else { return None };
+        let missing = self.origin != Origin::Default && matches!(path.try_exists(), Ok(false));
+        missing.then_some(path)
+    }
+}
+
 /// All settings.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {

@@ -160,14 +160,11 @@ impl PostgresStore {
         }
         let sqls = Arc::clone(&self.sqls);
         let work = async move |session: &mut Session| schema::find(session, &sqls.schema).await;
-        match self.read(work).await? {
-            Some(found) if found.records => {
-                self.records.store(true, Ordering::Relaxed);
-                return Ok(());
-            }
-            // What has gone is told of by the call itself.
-            None => return Ok(()),
-            Some(_) => {}
+        // What has gone is told of by the call itself.
+        let Some(found) = self.read(work).await? else { return Ok(()) };
+        if found.records {
+            self.records.store(true, Ordering::Relaxed);
+            return Ok(());
         }
         let why = "this role may not record how a bid went, so that none is begun: see `bidlock \
                    doctor --acl`";

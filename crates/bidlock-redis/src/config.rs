@@ -287,8 +287,7 @@ fn options(query: &str) -> Result<Vec<(&str, String)>, BadUrl> {
 
 /// Says that an option is given twice; one that is none is said to be that.
 fn twice(name: &str, query: &str) -> BadUrl {
-    let known = matches!(name, "ca" | "cert" | "key" | "db" | "user" | "password");
-    if !known || query.contains('@') {
+    if !OPTIONS.contains(&format!(" {name}=")) || query.contains('@') {
         return unknown(name, query);
     }
     bad(&format!("the option {name} is given twice"), OPTIONS)

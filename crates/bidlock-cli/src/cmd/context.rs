@@ -1,4 +1,3 @@
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -170,18 +169,11 @@ impl Context {
 
 /// Refuses a file that was named and is not there, with what makes it.
 fn check_file(store: &Setting<StoreUrl>, made: &str) -> Result<(), Failure> {
-    match &store.value {
-        StoreUrl::Sqlite(path) if store.origin != Origin::Default && is_missing(path) => {
-            let message = format!("{store}: there is no such file");
-            Err(Failure::missing_store(message).hint(format!("correct the name; {made}")))
-        }
-        _ => Ok(()),
+    if store.missing_file().is_none() {
+        return Ok(());
     }
-}
-
-/// Whether there is no such file; of one that may not be looked at, opening it tells.
-pub(crate) fn is_missing(file: &Path) -> bool {
-    matches!(file.try_exists(), Ok(false))
+    let message = format!("{store}: there is no such file");
+    Err(Failure::missing_store(message).hint(format!("correct the name; {made}")))
 }
 
 /// What people see of a mark that cannot be read (L12).

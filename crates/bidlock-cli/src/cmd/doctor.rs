@@ -1,7 +1,7 @@
 use bidlock::{Diagnose, Finding, Severity, StoreUrl, Ttl};
 use serde_json::json;
 
-use super::context::{Context, is_missing};
+use super::context::Context;
 use crate::args::DoctorArgs;
 use crate::config::Origin;
 use crate::exit::{Failure, code};
@@ -63,10 +63,7 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<u8, Failu
 
 /// A file for locks that was named, and is made by no look.
 fn not_there(context: &Context) -> Option<Finding> {
-    let lock = &context.config.lock;
-    let StoreUrl::Sqlite(path) = &lock.value else { return None };
-    let missing = lock.origin != Origin::Default && is_missing(path);
-    missing.then(|| {
+    context.config.lock.missing_file().map(|path| {
         let found = format!("{} is not there", path.display());
         let why = "with another name than the other bidders', locks keep nobody out";
         let mend = "nothing, where no lock was taken yet: the first one makes it; else correct \

@@ -24,6 +24,7 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
             "origin": setting.origin.to_string(),
             "ok": check.as_ref().map_or_else(Failure::is_missing_store, |_| true),
         });
+        let dash = || Cell::from("-");
         match check {
             Ok(health) => {
                 let micros = u64::try_from(health.latency.as_micros()).unwrap_or(u64::MAX);
@@ -42,7 +43,6 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
             }
             Err(none) if none.is_missing_store() => {
                 object["missing"] = none.message.clone().into();
-                let dash = || Cell::from("-");
                 let made = Cell::colored("none yet", "33");
                 table.row(vec![store.into(), made, dash(), dash(), dash(), endpoint.into()]);
                 let hint = none.hint.unwrap_or_default();
@@ -52,7 +52,6 @@ pub(crate) async fn run(context: &Context) -> Result<u8, Failure> {
                 object["error"] = failure.with_causes().into();
                 object["hint"] = failure.hint.clone().into();
                 code = if code == 0 { failure.code } else { code };
-                let dash = || Cell::from("-");
                 let bad = Cell::colored("failed", "1;31");
                 table.row(vec![store.into(), bad, dash(), dash(), dash(), endpoint.into()]);
                 if !context.output.json {

@@ -5,6 +5,7 @@ use std::future::pending;
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bidlock::ledger::{AttemptInfo, Ledger};
 use bidlock::{
@@ -79,8 +80,7 @@ async fn ledger(
         };
         let waits = failure.is_missing_store() || told.is_some();
         let Some(every) = args.every.filter(|_| waits) else { return Err(failure) };
-        // The same failure is told once.
-        if told.as_ref().is_none_or(|told| told.kind != failure.kind) {
+        if is_news(&failure, told.as_ref()) {
             if failure.is_missing_store() {
                 let (what, hint) = (&failure.message, failure.hint.as_deref().unwrap_or_default());
                 context.output.say(&format!("{what}; nothing to ask about until then ({hint})"));
@@ -89,12 +89,24 @@ async fn ledger(
             }
         }
         told = Some(failure);
-        let clock = context.clock();
-        tokio::select! {
-            biased;
-            signal = signals.stop_asked() => return Ok(Err(signal)),
-            () = clock.sleep_until(clock.now() + every) => {}
+        if let Some(signal) = rest(every, signals, context).await {
+            return Ok(Err(signal));
         }
+    }
+}
+
+/// Whether a failure is another one than the last: the same is told once.
+fn is_news(failure: &Failure, told: Option<&Failure>) -> bool {
+    told.is_none_or(|told| told.kind != failure.kind)
+}
+
+/// Waits for the next turn; some signal where one asks to stop before.
+async fn rest(every: Duration, signals: &mut Signals, context: &Context) -> Option<Signal> {
+    let clock = context.clock();
+    tokio::select! {
+        biased;
+        signal = signals.stop_asked() => Some(signal),
+        () = clock.sleep_until(clock.now() + every) => None,
     }
 }
 
@@ -118,18 +130,14 @@ async fn rounds(
             // A wrong word, or a reader that has gone, does not mend itself.
             Err(failure) if matches!(failure.code, 0 | code::USAGE) => return Err(failure),
             Err(failure) => {
-                // The same failure is told once.
-                if told.as_ref().is_none_or(|told| told.kind != failure.kind) {
+                if is_news(&failure, told.as_ref()) {
                     failure.report(&context.output);
                 }
                 told = Some(failure);
             }
         }
-        let clock = context.clock();
-        tokio::select! {
-            biased;
-            signal = signals.stop_asked() => return stopped(signal, args, context),
-            () = clock.sleep_until(clock.now() + every) => {}
+        if let Some(signal) = rest(every, signals, context).await {
+            return stopped(signal, args, context);
         }
     }
 }

@@ -4,10 +4,11 @@ use bidlock_testkit::servers::Postgres;
 use bidlock_testkit::wait_until;
 use nix::sys::signal::Signal;
 
+use crate::postgres::empty_database;
 use crate::{SOON, User, end, objects, signal};
 
 /// Every command that needs a ledger which is there.
-const LOOKS: [&[&str]; 13] = [
+const LOOKS: [&[&str]; 14] = [
     &["bids"],
     &["bids", "upwork", "j"],
     &["bids", "upwork", "j", "--history"],
@@ -21,14 +22,13 @@ const LOOKS: [&[&str]; 13] = [
     &["resolve", "upwork", "j", "--refused", "--because", "x"],
     &["withdraw", "upwork", "j"],
     &["reopen", "upwork", "j", "--because", "x"],
+    &["ledger", "accept", "--because", "x"],
 ];
 
 #[test]
 fn a_look_at_an_empty_database_makes_no_ledger_in_it() {
     let user = User::new();
-    let server = Postgres::start();
-    let database = server.new_database();
-    let url = server.url(&database);
+    let (server, database, url) = empty_database();
     let made = || server.text(&database, "SELECT to_regnamespace('bidlock') IS NOT NULL");
     for words in LOOKS {
         let ran = user.run(&[&["--ledger-url", &url], words].concat());
@@ -51,7 +51,7 @@ fn a_look_at_an_empty_database_makes_no_ledger_in_it() {
 fn a_look_at_a_named_file_makes_none() {
     let user = User::new();
     let stores = ["--url", "sqlite:locks.db", "--ledger-url", "sqlite:bids.db"];
-    for words in LOOKS.into_iter().chain([&["locks"][..]]) {
+    for words in LOOKS.into_iter().chain([&["locks"][..], &["cleanup"]]) {
         let ran = user.run(&[&stores, words].concat());
         assert_eq!(ran.code, 78, "{words:?}: {ran:?}");
         assert!(ran.stderr.contains("there is no such file"), "{words:?}: {ran:?}");
@@ -75,9 +75,7 @@ fn a_look_at_a_named_file_makes_none() {
 #[test]
 fn a_new_deployment_is_well_before_its_first_bid() {
     let user = User::new();
-    let server = Postgres::start();
-    let database = server.new_database();
-    let url = server.url(&database);
+    let (server, database, url) = empty_database();
     let stores = ["--url", "sqlite:locks.db", "--ledger-url", &url];
     let health = user.run(&[&["health"], &stores[..]].concat());
     assert_eq!(health.code, 0, "{health:?}");
@@ -120,9 +118,7 @@ fn of_eight_that_migrate_at_once_one_says_that_it_has_made_the_ledger() {
 #[test]
 fn a_role_that_cannot_record_a_bid_sends_none() {
     let user = User::new();
-    let server = Postgres::start();
-    let database = server.new_database();
-    let url = server.url(&database);
+    let (server, database, url) = empty_database();
     assert_eq!(user.run(&["ledger", "migrate", "--ledger-url", &url]).code, 0);
     server.sql(&database, "CREATE ROLE bidlock_writer LOGIN");
     let rights = user.run(&["doctor", "--acl", "--ledger-url", &url]).stdout;

@@ -11,10 +11,16 @@ use crate::{SOON, User, end, objects, text};
 
 /// A server, and the URL of a database on it for a ledger.
 fn ledger() -> (Postgres, String) {
+    let (server, _, url) = empty_database();
+    (server, url)
+}
+
+/// A server, an empty database on it, and its URL.
+pub(crate) fn empty_database() -> (Postgres, String, String) {
     let server = Postgres::start();
     let database = server.new_database();
     let url = server.url(&database);
-    (server, url)
+    (server, database, url)
 }
 
 fn export(user: &User, file: &str, ledger: &str) -> Vec<Value> {
@@ -145,9 +151,7 @@ fn a_server_that_is_not_there_or_a_bad_name_of_one_is_told() {
 #[test]
 fn a_doctor_makes_no_ledger_and_names_the_rights_that_are_missing() {
     let user = User::new();
-    let server = Postgres::start();
-    let database = server.new_database();
-    let url = server.url(&database);
+    let (server, database, url) = empty_database();
     let ran = user.run(&["doctor", "--ledger-url", &url]);
     assert!(ran.stdout.contains("there is no ledger in the schema"), "{ran:?}");
     let there = "SELECT to_regnamespace('bidlock') IS NULL";

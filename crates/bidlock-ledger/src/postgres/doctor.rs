@@ -61,8 +61,7 @@ impl PostgresDoctor {
                     }
                 }
             }
-            let Way { host, tls } = session.way();
-            Ok((findings, looks.pid, Way { host: host.clone(), tls: tls.clone() }))
+            Ok((findings, looks.pid, session.way().clone()))
         };
         let looked = store.desk.call(Wanted::Always, Manner::READ, work).await;
         let (mut findings, pid, way) = looked.map_err(store.explain(Op::Ping, Subject::Ledger))?;

@@ -24,8 +24,8 @@ use super::pool::{Manner, Pool};
 const LANES: usize = 2;
 /// The most calls of one transaction.
 const TOGETHER_MAX: usize = 32;
-/// How long too few wait for more of them, or for the end of the other transaction: an answer of a
-/// server that is well takes less.
+/// How long too few wait for more of them, or for the end of the other transaction. That ends
+/// sooner as a rule; where commits wait for a distant standby, it is little beside them.
 const FEW_MAX: Duration = Duration::from_millis(20);
 /// How long one that goes alone keeps those behind it waiting, as long as a batch waits for a lock.
 const AHEAD_MAX: Duration = Duration::from_millis(250);

@@ -44,7 +44,7 @@ impl Manner {
 }
 
 /// How a connection was made: of it and of nothing behind it, where a pooler stands in between.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Way {
     /// As the settings name it.
     pub(super) host: String,

@@ -6,7 +6,7 @@ use bidlock_testkit::servers::{Postgres, PostgresOptions};
 use bidlock_testkit::{block_on, test_platform};
 
 use crate::bids::{Bidder, key};
-use crate::support::{new_schema, open, shared_server, try_open};
+use crate::support::{new_schema, open, shared_server, try_open, writer};
 
 #[test]
 fn tls_is_spoken_and_a_certificate_verified_as_the_url_says() {
@@ -130,13 +130,8 @@ fn a_reader_reads_everything_and_changes_nothing() {
 
 #[test]
 fn who_may_not_record_a_bid_begins_none() {
-    let (server, machine, schema) = (shared_server(), test_platform(), new_schema());
-    let url = format!("{}?schema={schema}", server.url("postgres"));
-    drop(open(&url, &machine.platform()));
-    let role = format!("half_a_writer_of_{schema}");
-    server.sql("postgres", &format!("CREATE ROLE {role} LOGIN"));
-    let config = PostgresConfig::from_url(&url).unwrap();
-    server.sql("postgres", &config.rights(LedgerRole::Writer, &role));
+    let (server, machine) = (shared_server(), test_platform());
+    let (schema, role) = writer(&server);
     let record = format!("EXECUTE ON FUNCTION {schema}.record_v1");
     server.sql("postgres", &format!("REVOKE {record} FROM PUBLIC, {role}"));
     let url = format!("{}?schema={schema}", server.url_as(&role, "postgres"));
@@ -165,13 +160,8 @@ fn who_may_not_record_a_bid_begins_none() {
 
 #[test]
 fn a_writer_cannot_undo_the_rules() {
-    let (server, machine, schema) = (shared_server(), test_platform(), new_schema());
-    let url = format!("{}?schema={schema}", server.url("postgres"));
-    drop(open(&url, &machine.platform()));
-    let writer = format!("writer_alone_{schema}");
-    server.sql("postgres", &format!("CREATE ROLE {writer} LOGIN"));
-    let config = PostgresConfig::from_url(&url).unwrap();
-    server.sql("postgres", &config.rights(LedgerRole::Writer, &writer));
+    let server = shared_server();
+    let (schema, writer) = writer(&server);
     for statement in [
         "ALTER TABLE IN.attempts DISABLE TRIGGER ALL",
         "DROP INDEX IN.attempts_open",

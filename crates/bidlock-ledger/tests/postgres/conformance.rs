@@ -4,13 +4,11 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::{panic, thread};
 
-use bidlock_ledger::{LedgerRole, PostgresConfig};
 use bidlock_testkit::ledger::saboteurs::{LEDGER_FAULTS, LedgerFault, sabotaged};
 use bidlock_testkit::ledger::{LedgerFixture, LedgerRule};
 use bidlock_testkit::servers::{PgBouncer, Postgres};
-use bidlock_testkit::test_platform;
 
-use crate::support::{new_schema, open, shared_server};
+use crate::support::{new_schema, open, shared_server, writer};
 
 fn direct() -> LedgerFixture {
     let server = shared_server();
@@ -42,13 +40,8 @@ fn pooled() -> LedgerFixture {
 
 /// A role that may bid, and nothing else.
 fn as_writer() -> LedgerFixture {
-    let (server, schema) = (shared_server(), new_schema());
-    let url = format!("{}?schema={schema}", server.url("postgres"));
-    let config = PostgresConfig::from_url(&url).unwrap();
-    drop(open(&url, &test_platform().platform()));
-    let role = format!("writer_of_{schema}");
-    server.sql("postgres", &format!("CREATE ROLE {role} LOGIN"));
-    server.sql("postgres", &config.rights(LedgerRole::Writer, &role));
+    let server = shared_server();
+    let (schema, role) = writer(&server);
     let url = format!("{}?schema={schema}", server.url_as(&role, "postgres"));
     LedgerFixture::new(move |machine| {
         let _runs = &server;

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bidlock_core::Platform;
-use bidlock_ledger::{LedgerError, PostgresConfig, PostgresStore};
-use bidlock_testkit::block_on;
+use bidlock_ledger::{LedgerError, LedgerRole, PostgresConfig, PostgresStore};
 use bidlock_testkit::servers::Postgres;
+use bidlock_testkit::{block_on, test_platform};
 
 /// The server that is running for other tests already, or a new one; it ends with the last.
 pub(crate) fn shared_server() -> Arc<Postgres> {
@@ -31,6 +31,18 @@ pub(crate) fn try_open(url: &str, platform: &Platform) -> Result<PostgresStore, 
     let config = PostgresConfig::from_url(url).unwrap();
     let connect = || block_on(PostgresStore::connect(&config, platform));
     std::thread::scope(|scope| scope.spawn(connect).join().unwrap())
+}
+
+/// A new ledger's schema, and a role with what a writer of it needs and no more.
+pub(crate) fn writer(server: &Postgres) -> (String, String) {
+    let schema = new_schema();
+    let url = format!("{}?schema={schema}", server.url("postgres"));
+    drop(open(&url, &test_platform().platform()));
+    let role = format!("writer_of_{schema}");
+    server.sql("postgres", &format!("CREATE ROLE {role} LOGIN"));
+    let config = PostgresConfig::from_url(&url).unwrap();
+    server.sql("postgres", &config.rights(LedgerRole::Writer, &role));
+    (schema, role)
 }
 
 /// The sessions that sleep and hold a schema's attempts meanwhile, as a `FROM` and what follows it.

@@ -210,29 +210,17 @@ fn options(query: &str) -> Result<Vec<(&str, String)>, BadPostgresUrl> {
 
 /// Says that an option is given twice; one that is none is said to be that.
 fn twice(name: &str, query: &str) -> BadPostgresUrl {
-    const NAMES: [&str; 11] = [
-        "host",
-        "port",
-        "user",
-        "password",
-        "dbname",
-        "sslmode",
-        "sslrootcert",
-        "connect_timeout",
-        "schema",
-        "pool",
-        "failover",
-    ];
-    if !NAMES.contains(&name) || query.contains('@') {
+    if !is_option(name) || query.contains('@') {
         return unknown(name, query);
     }
     bad(&format!("the option {name} is given twice"), OPTIONS)
 }
 
+/// Whether the text for people names it.
+fn is_option(name: &str) -> bool {
+    OPTIONS.split([' ', ',']).any(|word| word == name)
+}
+
 fn unknown_or_empty(name: &str, query: &str) -> BadPostgresUrl {
-    if OPTIONS.contains(name) {
-        bad("an option has no value", OPTIONS)
-    } else {
-        unknown(name, query)
-    }
+    if is_option(name) { bad("an option has no value", OPTIONS) } else { unknown(name, query) }
 }
